@@ -1,0 +1,373 @@
+/* The shared memory between posternd and one application. Plain C11, fixed-width integers, host
+ * byte order, no pointers: offsets only. Included by C and C++.
+ *
+ * THE PICTURE
+ *
+ *   application process                                   posternd
+ *   ===================                                   ========
+ *   attach: connect to /run/postern/postern.sock (SOCK_SEQPACKET), send shm_attach_request;
+ *   the kernel proves who is calling (SO_PEERCRED). The reply carries three or more descriptors:
+ *
+ *     daemon segment  a sealed memory file. The daemon writes, the client can map it read-only only
+ *                     (F_SEAL_FUTURE_WRITE): events, socket states, receive payload.
+ *     client segment  a sealed memory file. The client writes, the daemon trusts no word of it:
+ *                     commands, connect requests, transmit payload, the client's own book-keeping.
+ *     two eventfds a channel: one that wakes the worker, one that wakes the client.
+ *
+ *   One CHANNEL joins the application with one worker of the daemon. It has a command ring
+ *   (client -> worker), an event ring (worker -> client), a table of SLOTS and a pool of receive
+ *   chunks. A slot is a socket's place in a channel and belongs to that worker alone.
+ *
+ *        client segment                        daemon segment
+ *        +------------------------+            +---------------------------+
+ *        | command ring  ---------|--------->  |  (worker drains)          |
+ *        |  (client drains) <-----|----------- | event ring                |
+ *        | shm_request per slot   |            | shm_socket per slot       |
+ *        | transmit payload       |            | receive chunks            |
+ *        | scratch (client's own) |            |                           |
+ *        +------------------------+            +---------------------------+
+ *
+ * RINGS. Entries are 32 bytes, a power of two of them, single producer, single consumer. The
+ * producer fills entry i & mask and then stores its `seq` = i + 1 with release order; the consumer
+ * holds its own index i, loads `seq` with acquire order and takes the entry if it equals i + 1.
+ * (All words start at 0; i starts at 0 and runs freely modulo 2^32; 0 is skipped by nobody because
+ * a ring is shorter than 2^31 and every entry is rewritten on each lap.) The consumer copies the
+ * entry ONCE and looks at the copy only. It publishes its index in `head` of its own line for the
+ * producer's flow control; the producer accepts a head only if tail - head <= capacity.
+ *
+ * SLEEP. Consumer: make its `armed` word odd (add 1); full fence; look at the ring once more;
+ * sleep on the eventfd; on waking make `armed` even (add 1), read the eventfd. Producer: store
+ * entries; full fence; load `armed`; if it is odd and differs from the value at which the producer
+ * last rang, write the eventfd. Each side's fence stands between its store and its load, so not
+ * both can miss the other (Dekker): either the consumer sees the entry or the producer sees odd.
+ *
+ * STREAM POSITIONS. Receive and transmit are byte streams per slot, positions are free-running
+ * 32-bit counts that start at 0 when the slot opens. rx_tail: bytes the daemon has delivered.
+ * rx_head: bytes the client has consumed. tx bytes are counted as the client queues them;
+ * tx_acked: bytes whose storage the daemon no longer needs (acknowledged by the peer, or sent, for
+ * UDP). UDP uses the same streams: each datagram is a record, shm_datagram + payload, padded to 8.
+ *
+ * RECEIVE CHUNKS. Payload lies in chunks of the channel's pool. A chunk begins with shm_chunk and is
+ * linked to its successor. A chain starts at the chunk that an event with SHM_EV_NEW_CHAIN names:
+ * its first payload byte is the stream position shm_chunk.start, which equals rx_head as the client
+ * last reported it. The daemon frees a chunk when rx_head has passed its end, and the whole chain
+ * when rx_head reaches rx_tail: the client must not touch a chain after it reported all consumed;
+ * the next data comes with a new chain. A record of UDP may straddle chunks.
+ *
+ * TRANSMIT EXTENTS. The client keeps payload anywhere in its transmit region and names it by
+ * (offset, length) in SHM_OP_SEND. It must not change or reuse the bytes until tx_acked passes
+ * them. Adjacent extents (the next starts where the last ended) are merged by the daemon; a slot
+ * may have at most SHM_MAX_EXTENTS unmerged extents outstanding, SHM_MAX_OUTSTANDING bytes.
+ *
+ * SLOTS. The first `client_slots` of a channel are opened by the client (OPEN, bind), the rest by
+ * the daemon (accepted connections). Whoever opens a slot chooses its generation, different from
+ * the slot's last one and never 0. Every command and event carries it: a command with another
+ * generation is ignored and counted, an event with another generation is ignored by the client.
+ * After SHM_OP_CLOSE the client sends nothing more for the slot; when the daemon needs none of its
+ * storage any more (data in flight acknowledged) it answers SHM_EVENT_RELEASED and the slot is
+ * free for its opener.
+ *
+ * VIOLATIONS (an index out of range, an extent outside the transmit region, a ring word that cannot
+ * be) evict the application: its connections are reset, the daemon writes the reason into
+ * shm_header.state and closes the session socket. Nobody else notices.
+ *
+ * VERSIONS. A different major is refused, with both versions in the reply. A higher minor only
+ * appends; a side uses what the lower of both minors knows.
+ */
+#ifndef POSTERN_SHMSOCK_H
+#define POSTERN_SHMSOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define SHM_ASSERT(cond, what) static_assert(cond, what)
+#define SHM_ALIGNED(n) alignas(n)
+extern "C" {
+#else
+#define SHM_ASSERT(cond, what) _Static_assert(cond, what)
+#define SHM_ALIGNED(n) _Alignas(n)
+#endif
+
+#define SHM_MAGIC UINT32_C(0x4e525350) /* "PSRN" */
+#define SHM_VERSION_MAJOR 1
+#define SHM_VERSION_MINOR 0
+#define SHM_DEFAULT_SOCKET_PATH "/run/postern/postern.sock"
+
+enum {
+  SHM_CACHE_LINE = 64,
+  SHM_MAX_CHANNELS = 64,       /* workers an application can talk to */
+  SHM_CHUNK_UNIT = 2048,       /* bytes; receive chunks are counted in these */
+  SHM_CHUNK_LARGE_UNITS = 32,  /* the larger chunk: 64 KiB */
+  SHM_MAX_EXTENTS = 64,        /* unmerged transmit extents outstanding per slot */
+  SHM_MAX_OUTSTANDING = 1 << 24 /* transmit bytes outstanding per slot */
+};
+
+/* ---- segment header: at offset 0 of both segments, written by the daemon before attach ---- */
+
+enum shm_region_kind {
+  SHM_REGION_CHANNEL_DAEMON = 1, /* daemon segment: struct shm_channel_daemon */
+  SHM_REGION_EVENT_RING = 2,     /* daemon segment: struct shm_event[] */
+  SHM_REGION_SOCKETS = 3,        /* daemon segment: struct shm_socket[slots] */
+  SHM_REGION_RX_POOL = 4,        /* daemon segment: SHM_CHUNK_UNIT units; unit 0 is never used */
+  SHM_REGION_CHANNEL_CLIENT = 5, /* client segment: struct shm_channel_client */
+  SHM_REGION_COMMAND_RING = 6,   /* client segment: struct shm_command[] */
+  SHM_REGION_REQUESTS = 7,       /* client segment: struct shm_request[client_slots] */
+  SHM_REGION_TX_POOL = 8,        /* client segment: transmit payload, laid out by the client */
+  SHM_REGION_SCRATCH = 9         /* client segment: never read by the daemon */
+};
+
+struct shm_region {
+  uint32_t kind;    /* enum shm_region_kind */
+  uint32_t channel; /* index, 0 for regions of the whole application */
+  uint64_t offset;  /* from the start of the segment, multiple of 4096 */
+  uint64_t size;    /* bytes */
+};
+SHM_ASSERT(sizeof(struct shm_region) == 24, "shm_region layout");
+
+enum shm_state {
+  SHM_STATE_RUNNING = 1,
+  SHM_STATE_EVICTED = 2, /* shm_header.state_reason says why */
+  SHM_STATE_STOPPED = 3  /* posternd is stopping in good order */
+};
+
+struct shm_header {
+  uint32_t magic;
+  uint16_t version_major;
+  uint16_t version_minor;
+  uint64_t features;     /* none defined in 1.0 */
+  uint64_t segment_size; /* bytes */
+  uint32_t channel_count;
+  uint32_t slots;          /* per channel, all */
+  uint32_t client_slots;   /* per channel, the first so many are opened by the client */
+  uint32_t command_entries; /* ring capacities, powers of two */
+  uint32_t event_entries;
+  uint32_t region_count;
+  uint32_t state;          /* daemon segment only: enum shm_state, changes while running */
+  uint32_t reserved;
+  char state_reason[64];   /* daemon segment only: zero-terminated, for people */
+  uint64_t regions_offset; /* struct shm_region[region_count] */
+};
+SHM_ASSERT(offsetof(struct shm_header, state_reason) == 56, "shm_header layout");
+SHM_ASSERT(sizeof(struct shm_header) == 128, "shm_header layout");
+
+/* ---- channel control: one writer a line ---- */
+
+struct shm_channel_daemon { /* all lines written by the daemon */
+  SHM_ALIGNED(64) uint32_t command_head; /* consumer index of the command ring */
+  SHM_ALIGNED(64) uint32_t armed;        /* odd: the worker sleeps or is about to */
+};
+SHM_ASSERT(sizeof(struct shm_channel_daemon) == 128, "shm_channel_daemon layout");
+
+struct shm_channel_client { /* all lines written by the client */
+  SHM_ALIGNED(64) uint32_t event_head; /* consumer index of the event ring */
+  SHM_ALIGNED(64) uint32_t armed;      /* odd: the client sleeps or is about to */
+};
+SHM_ASSERT(sizeof(struct shm_channel_client) == 128, "shm_channel_client layout");
+
+/* ---- commands: client -> worker ---- */
+
+enum shm_op {
+  SHM_OP_OPEN = 1,      /* arg: IPPROTO_TCP. Opens a slot of the client's range. */
+  SHM_OP_CONNECT = 2,   /* addresses in shm_request[slot]; TCP: answered by CONNECTED or ERROR.
+                           UDP: sets the peer; remote port 0 dissolves it. */
+  SHM_OP_SEND = 3,      /* offset, length in the transmit region; rx_head as in RECEIVED */
+  SHM_OP_SENDTO = 4,    /* offset, length: a shm_datagram record */
+  SHM_OP_RECEIVED = 5,  /* rx_head: the client has consumed up to here */
+  SHM_OP_SHUTDOWN = 6,  /* arg: SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2 */
+  SHM_OP_CLOSE = 7,     /* arg: 0 close as POSIX does, 1 abort with RST (linger 0) */
+  SHM_OP_SETOPT = 8,    /* arg: enum shm_option; length: the value */
+  SHM_OP_ACCEPTED = 9   /* listener: length connections were taken by accept() */
+};
+
+enum shm_command_flag {
+  SHM_CMD_WANT_TX = 1, /* ring the doorbell when tx_acked moves: a writer waits for space */
+  SHM_CMD_MORE = 2,    /* SEND: more follows, a partial segment may wait (MSG_MORE) */
+  SHM_CMD_PUSH = 4     /* reserved */
+};
+
+struct shm_command {
+  uint32_t seq; /* index + 1, stored last */
+  uint8_t op;   /* enum shm_op */
+  uint8_t flags;
+  uint16_t arg;
+  uint32_t slot;
+  uint32_t generation;
+  uint32_t rx_head; /* SEND, RECEIVED, CLOSE: bytes consumed */
+  uint32_t length;
+  uint64_t offset; /* from the start of the transmit region of this channel */
+};
+SHM_ASSERT(sizeof(struct shm_command) == 32, "shm_command layout");
+
+enum shm_option {
+  SHM_OPT_NODELAY = 1,     /* 0 or 1 */
+  SHM_OPT_CORK = 2,        /* 0 or 1 */
+  SHM_OPT_KEEPALIVE = 3,   /* 0 or 1 */
+  SHM_OPT_KEEPIDLE = 4,    /* seconds */
+  SHM_OPT_KEEPINTVL = 5,   /* seconds */
+  SHM_OPT_KEEPCNT = 6,     /* probes */
+  SHM_OPT_USER_TIMEOUT = 7, /* milliseconds, 0 off */
+  SHM_OPT_RCVBUF = 8,      /* bytes */
+  SHM_OPT_SNDBUF = 9,      /* bytes */
+  SHM_OPT_MAXSEG = 10,     /* bytes */
+  SHM_OPT_TOS = 11,        /* 0..255 */
+  SHM_OPT_TTL = 12,        /* 1..255 */
+  SHM_OPT_QUICKACK = 13,   /* 0 or 1 */
+  SHM_OPT_CONGESTION = 14, /* index in the daemon's table of algorithms */
+  SHM_OPT_DEFER_ACCEPT = 15 /* seconds */
+};
+
+/* What CONNECT reads, once. Addresses of both families are 16 bytes, IPv4 mapped (::ffff:a.b.c.d). */
+struct shm_request {
+  uint8_t local_address[16]; /* all zero: the daemon chooses */
+  uint8_t remote_address[16];
+  uint16_t local_port;       /* host order; 0: the daemon chooses */
+  uint16_t remote_port;      /* host order */
+  uint8_t reserved[28];
+};
+SHM_ASSERT(sizeof(struct shm_request) == 64, "shm_request layout");
+
+/* ---- events: worker -> client ---- */
+
+enum shm_event_type {
+  SHM_EVENT_UPDATE = 1,  /* state of a slot changed: see flags, rx_tail, tx_acked */
+  SHM_EVENT_ACCEPT = 2,  /* slot: the listener's; value, value2: slot and generation of the new
+                            connection, whose addresses are in its shm_socket */
+  SHM_EVENT_RELEASED = 3 /* a closed slot is free again */
+};
+
+enum shm_event_flag {
+  SHM_EV_NEW_CHAIN = 1, /* value: first unit of a new receive chain */
+  SHM_EV_EOF = 2,       /* the peer will send nothing after rx_tail */
+  SHM_EV_ERROR = 4,     /* error: a positive errno; the connection is over */
+  SHM_EV_CONNECTED = 8  /* a TCP connect succeeded */
+};
+
+struct shm_event {
+  uint32_t seq; /* index + 1, stored last */
+  uint8_t type; /* enum shm_event_type */
+  uint8_t flags;
+  uint16_t error; /* errno value */
+  uint32_t slot;
+  uint32_t generation;
+  uint32_t rx_tail;
+  uint32_t tx_acked;
+  uint32_t value;
+  uint32_t value2;
+};
+SHM_ASSERT(sizeof(struct shm_event) == 32, "shm_event layout");
+
+/* ---- per-slot state in the daemon segment: what getsockname and friends read ---- */
+
+struct shm_socket {
+  uint32_t generation;
+  uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP; 0 free */
+  uint8_t is_v6;
+  uint8_t tcp_state; /* RFC 9293 state as Linux numbers them (TCP_ESTABLISHED 1 ...) */
+  uint8_t reserved;
+  uint8_t local_address[16];
+  uint8_t remote_address[16];
+  uint16_t local_port;  /* host order */
+  uint16_t remote_port; /* host order */
+  uint16_t mss;         /* bytes; TCP, both sides agreed */
+  uint16_t reserved2;
+  uint32_t reserved3[4];
+};
+SHM_ASSERT(sizeof(struct shm_socket) == 64, "shm_socket layout");
+
+/* ---- receive chunks ---- */
+
+struct shm_chunk {      /* written by the daemon at the start of each chunk */
+  uint32_t next;        /* unit index of the successor; 0: none yet. Stored with release order. */
+  uint32_t capacity;    /* payload bytes after this header */
+  uint32_t start;       /* stream position of the first payload byte */
+  uint32_t units;       /* size of the chunk in SHM_CHUNK_UNIT */
+};
+SHM_ASSERT(sizeof(struct shm_chunk) == 16, "shm_chunk layout");
+
+/* ---- datagram record, both directions ---- */
+
+enum shm_datagram_flag { SHM_DGRAM_TRUNCATED = 1 /* reserved */ };
+
+struct shm_datagram {
+  uint32_t length; /* payload bytes that follow; the record is sizeof + length, padded to 8 */
+  uint16_t port;   /* peer's, host order; SENDTO: 0 means the connected peer */
+  uint8_t flags;
+  uint8_t tos;
+  uint8_t address[16]; /* peer's */
+  uint8_t local[16];   /* receive: destination address; SENDTO: source, all zero to choose */
+  uint8_t ttl;         /* receive: as arrived; SENDTO: 0 for the socket's */
+  uint8_t is_v6;
+  uint16_t interface;
+  uint32_t reserved;
+};
+SHM_ASSERT(sizeof(struct shm_datagram) == 48, "shm_datagram layout");
+
+/* ---- session protocol on postern.sock (SOCK_SEQPACKET, one message a request) ---- */
+
+enum shm_request_type {
+  SHM_REQ_ATTACH = 1,
+  SHM_REQ_BIND = 2,   /* reserve an address; UDP: also open the socket on every channel */
+  SHM_REQ_LISTEN = 3, /* TCP, bound: open the listener on every channel */
+  SHM_REQ_UNBIND = 4  /* give the address back; the slots are closed with SHM_OP_CLOSE */
+};
+
+struct shm_attach_request {
+  uint32_t type; /* SHM_REQ_ATTACH */
+  uint32_t magic;
+  uint16_t version_major;
+  uint16_t version_minor;
+  uint32_t slots; /* wanted per channel, 0 for the default; the daemon's limit applies */
+  uint64_t features;
+  char name[32]; /* program name for `postern ss`, zero-terminated */
+};
+SHM_ASSERT(sizeof(struct shm_attach_request) == 56, "shm_attach_request layout");
+
+/* With error 0 the descriptors ride along (SCM_RIGHTS): daemon segment, client segment, then per
+ * channel the eventfd that wakes the worker and the eventfd that wakes the client. */
+struct shm_attach_reply {
+  uint32_t type;  /* SHM_REQ_ATTACH */
+  uint32_t error; /* errno value; EPROTO: version refused, EACCES: not in access: */
+  uint16_t version_major;
+  uint16_t version_minor;
+  uint32_t channel_count;
+  uint64_t daemon_segment_size;
+  uint64_t client_segment_size;
+  char message[160]; /* for people, when error != 0 */
+};
+SHM_ASSERT(sizeof(struct shm_attach_reply) == 192, "shm_attach_reply layout");
+
+struct shm_handle {
+  uint32_t slot;
+  uint32_t generation;
+};
+
+enum shm_bind_flag { SHM_BIND_REUSEADDR = 1, SHM_BIND_REUSEPORT = 2, SHM_BIND_V6ONLY = 4 };
+
+/* BIND, LISTEN and UNBIND. `binding` names the reservation between them. */
+struct shm_bind_request {
+  uint32_t type;
+  uint32_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+  uint8_t address[16];
+  uint16_t port; /* host order; 0: the daemon chooses an ephemeral port */
+  uint16_t is_v6;
+  uint32_t flags;   /* enum shm_bind_flag */
+  uint32_t backlog; /* LISTEN */
+  uint32_t binding; /* LISTEN, UNBIND: from the BIND reply */
+  struct shm_handle handles[SHM_MAX_CHANNELS]; /* BIND of UDP, LISTEN: the slot on each channel */
+};
+
+struct shm_bind_reply {
+  uint32_t type;
+  uint32_t error; /* errno: EADDRINUSE, EADDRNOTAVAIL, EACCES, EINVAL ... */
+  uint8_t address[16];
+  uint16_t port;
+  uint16_t reserved;
+  uint32_t binding; /* BIND: names the reservation, never 0 */
+  char message[96];
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

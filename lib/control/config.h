@@ -1,0 +1,107 @@
+// The daemon's configuration: YAML in, plain values out. Every key is validated; an error says
+// file:line:column, what is wrong and what would be right.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/address.h"
+#include "base/time.h"
+#include "tcp/types.h"
+
+namespace postern {
+
+// "file:line:column: what; what would be right", ready to print.
+class ConfigError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+enum class Hugepages : uint8_t { automatic, on, off };
+enum class OffloadMode : uint8_t { automatic, off };
+
+struct PortConfig {
+  std::string name;    // interface name that users see, unique
+  std::string device;  // PCI address "0000:03:00.0" or vdev "net_af_packet0,iface=veth0"
+  std::optional<MacAddress> mac;
+  uint16_t mtu = 1500;                 // 576..9000
+  std::vector<Prefix> addresses;       // at least one
+  OffloadMode checksum_offload = OffloadMode::automatic;
+  uint16_t rx_descriptors = 1024;
+  uint16_t tx_descriptors = 1024;
+};
+
+struct RouteEntry {
+  Prefix to;
+  std::optional<IpAddress> via;
+  std::string port;  // derived from via when empty
+  uint32_t metric = 0;
+};
+
+struct PortRange {
+  uint8_t protocol = 0;  // IPPROTO_TCP or IPPROTO_UDP
+  uint16_t first = 0;
+  uint16_t last = 0;
+};
+
+// One entry of access:. An application is allowed what the first entry that names its user or one
+// of its groups allows.
+struct AccessRule {
+  std::optional<uint32_t> uid;
+  std::optional<uint32_t> gid;
+  std::string who;  // "user www-data", for messages
+  std::vector<PortRange> bind;  // ports this peer may bind; ephemeral ports always
+  bool connect = true;
+  uint64_t memory = 64 << 20;   // bytes each for receive and transmit, per worker
+  uint32_t sockets = 65536;     // per worker, power of two
+  uint32_t applications = 64;   // attached at once
+};
+
+struct ImpairConfig {
+  uint64_t seed = 0;
+  double loss = 0, duplicate = 0, reorder = 0, corrupt = 0;  // probabilities 0..1
+  bool rx = true, tx = true;
+};
+
+struct Config {
+  std::string file;
+  // dpdk:
+  std::vector<std::string> dpdk_extra_args;
+  std::string file_prefix = "postern";
+  // memory:
+  Hugepages hugepages = Hugepages::automatic;
+  uint64_t memory_size = 512 << 20;  // bytes for packet buffers and tables
+  // workers:
+  std::vector<int> cores;  // one worker each; default: the last core the process may use
+  bool busy = false;       // workers.idle: busy | adaptive
+  Duration idle_spin = 50us;
+  uint32_t max_connections = 65536;  // per worker
+  // ports:, routes:
+  std::vector<PortConfig> ports;
+  std::vector<RouteEntry> routes;
+  // neighbors:
+  Duration neighbor_reachable = 30s;
+  uint32_t neighbor_entries = 4096;
+  // tcp:
+  TcpConfig tcp;
+  // access:
+  std::vector<AccessRule> access;
+  // control:
+  std::filesystem::path app_socket = "/run/postern/postern.sock";
+  std::filesystem::path control_socket = "/run/postern/control.sock";
+  std::string control_group;  // group that may use the control socket besides root
+  // log:
+  std::string log_level = "info";
+  std::filesystem::path log_file;  // empty: standard error
+  // impair: (tests only)
+  ImpairConfig impair;
+};
+
+// Throws ConfigError.
+Config load_config(const std::filesystem::path& file);
+
+}  // namespace postern

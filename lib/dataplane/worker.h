@@ -1,0 +1,84 @@
+// One worker: a thread on one core that owns one queue of every port, one Stack, and its channel of
+// every application. Its loop is one screen, in worker.cc.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "shm/channel.h"
+#include "stack/stack.h"
+
+namespace postern {
+
+class Port;    // dpdk/port.h
+class Worker;
+
+enum class IdleMode : uint8_t { busy, adaptive };
+
+// Work that the control thread has a worker do between two turns. Owned by the control thread, not
+// touched by it between submit() and completed(). `run` must not block, allocate or log.
+struct WorkerCall {
+  void (*run)(Worker& worker, WorkerCall& call) noexcept = nullptr;
+};
+
+struct WorkerOptions {
+  uint32_t index = 0;
+  uint32_t count = 1;
+  int core = -1;  // logical CPU
+  IdleMode idle = IdleMode::adaptive;
+  Duration idle_spin = 50us;  // adaptive: how long without work before sleeping
+  std::vector<Port*> ports;   // by interface index; the worker uses queue `index`
+  StackConfig stack;
+  struct Impairment {         // for tests; probabilities 0..1
+    uint64_t seed = 0;        // 0: off
+    double loss = 0, duplicate = 0, reorder = 0, corrupt = 0;
+    bool rx = true, tx = true;
+  } impairment;
+};
+
+// A copy of counters that any thread may read.
+struct PublishedCounters {
+  std::array<std::atomic<uint64_t>, kCounterCount> values{};
+  std::array<std::atomic<uint64_t>, kDropCount> drops{};
+};
+
+class Worker {
+ public:
+  explicit Worker(const WorkerOptions& options);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // ---- control thread ----
+  void start();
+  void stop();  // asks, wakes and joins
+  [[nodiscard]] bool submit(WorkerCall* call) noexcept;  // false: mailbox full
+  [[nodiscard]] WorkerCall* completed() noexcept;        // next finished call or nullptr
+  // eventfd, readable when completed() has something or an application is to be evicted.
+  [[nodiscard]] int attention_fd() const noexcept;
+  // Next application that broke the contract, kNoApp if none. The control thread then submits a
+  // call with detach().
+  static constexpr AppId kNoApp = UINT16_MAX;
+  [[nodiscard]] AppId evicted(const char** reason) noexcept;
+  [[nodiscard]] const PublishedCounters& counters() const noexcept;
+  [[nodiscard]] const WorkerOptions& options() const noexcept;
+
+  // ---- inside WorkerCall::run ----
+  [[nodiscard]] Stack& stack() noexcept;
+  [[nodiscard]] Time now() const noexcept;
+  void attach(AppId app, Channel* channel) noexcept;
+  // The application is gone; the channel stays in use until stack().released(app).
+  void detach(AppId app, bool reset) noexcept;
+  // Forgets the channel. Requires stack().released(app).
+  void forget(AppId app) noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace postern

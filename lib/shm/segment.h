@@ -1,0 +1,54 @@
+// The two sealed memory files of one application, as the daemon makes them. Control thread only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "abi/shmsock.h"
+
+namespace postern {
+
+struct SegmentOptions {
+  uint32_t channels = 1;            // one per worker
+  uint32_t slots = 65536;           // per channel, power of two
+  uint32_t client_slots = 16384;    // of them, opened by the client
+  uint32_t command_entries = 4096;  // powers of two
+  uint32_t event_entries = 4096;
+  uint64_t rx_pool_bytes = 64 << 20;  // per channel, multiple of 64 KiB
+  uint64_t tx_pool_bytes = 64 << 20;  // per channel
+};
+
+// Owns the memory files, their mappings and the doorbells. Throws std::system_error when the kernel
+// refuses. The geometry the daemon works with is held here, never re-read from shared memory.
+class AppSegment {
+ public:
+  static std::unique_ptr<AppSegment> create(const SegmentOptions& options);
+  ~AppSegment();
+  AppSegment(const AppSegment&) = delete;
+  AppSegment& operator=(const AppSegment&) = delete;
+
+  [[nodiscard]] const SegmentOptions& options() const { return options_; }
+  [[nodiscard]] int daemon_fd() const;            // to hand to the client
+  [[nodiscard]] int client_fd() const;            // to hand to the client
+  [[nodiscard]] uint64_t daemon_size() const;
+  [[nodiscard]] uint64_t client_size() const;
+  [[nodiscard]] int worker_doorbell(uint32_t channel) const;  // eventfd that wakes the worker
+  [[nodiscard]] int client_doorbell(uint32_t channel) const;  // eventfd that wakes the client
+
+  // Tells the client why it ends; then rings every doorbell.
+  void set_state(shm_state state, std::string_view reason);
+
+ private:
+  friend class Channel;
+  AppSegment() = default;
+  SegmentOptions options_;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace postern

@@ -1,0 +1,199 @@
+// One worker's protocol stack: packets and application operations in, packets and application
+// events out. Pure: time, randomness and memory are arguments. Single-threaded: everything is
+// called by the owner.
+//
+// A turn of the worker:
+//
+//   stack.receive(burst, now)        parse -> find -> TCP | UDP | ICMP | ARP; payload is copied to
+//                                    the application's receive chain
+//   stack.<operation>(...)           what applications asked for, already validated
+//   stack.advance(now)               timers that are due
+//   stack.egress(now, frames)        fills frames while there is something to send
+//   stack.publish(sink)              one event per touched socket
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/address.h"
+#include "base/counters.h"
+#include "base/time.h"
+#include "tcp/types.h"
+#include "wire/packet.h"
+
+namespace postern {
+
+inline constexpr uint32_t kNoSlot = UINT32_MAX;
+
+using AppId = uint16_t;  // index of an attached application on this worker
+
+// A socket as the application names it.
+struct SocketRef {
+  AppId app = 0;
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+};
+
+// Memory of one application on this worker. Owned by the data plane, outlives detach() until
+// released() says so.
+struct AppMemory {
+  std::byte* rx_pool = nullptr;  // chunk units (base/chunk.h), faulted in; unit 0 unused
+  uint32_t rx_units = 0;
+  const std::byte* tx_pool = nullptr;  // what extents point into; untrusted content
+  uint64_t tx_size = 0;
+  uint32_t slots = 0;         // size of the slot table
+  uint32_t client_slots = 0;  // slots below are opened by the application
+};
+
+struct InterfaceConfig {
+  MacAddress mac;
+  uint16_t mtu = 1500;
+  std::vector<Prefix> addresses;
+  TxOffloads offloads;
+};
+
+struct RouteConfig {
+  Prefix destination;
+  IpAddress gateway;  // any: on link
+  uint16_t interface = 0;
+  uint32_t metric = 0;
+};
+
+struct NeighborConfig {
+  Duration reachable = 30s;
+  Duration retry = 1s;
+  uint8_t probes = 3;
+  uint32_t entries = 4096;
+  uint8_t queue = 3;  // packets held per unresolved neighbor
+};
+
+struct StackConfig {
+  std::vector<InterfaceConfig> interfaces;
+  std::vector<RouteConfig> routes;
+  NeighborConfig neighbors;
+  TcpConfig tcp;
+  uint32_t max_connections = 65536;
+  uint32_t max_udp_sockets = 4096;
+  uint32_t max_listeners = 1024;
+  uint16_t max_apps = 256;
+  uint16_t ephemeral_first = 32768;
+  uint16_t ephemeral_last = 60999;
+  uint16_t icmp_rate = 1000;  // answers per second
+  // Secret material: ISN (RFC 6528), ports (RFC 6056), hash seeds. From the caller's CSPRNG.
+  std::array<uint64_t, 4> secret{};
+  // A worker among several picks outgoing ports whose replies come back to itself: returns true
+  // for a tuple that this worker owns. Null: every tuple. Called on connect only.
+  bool (*owns_tuple)(void* opaque, const Endpoint& local, const Endpoint& remote) = nullptr;
+  void* opaque = nullptr;
+};
+
+// An event for an application; the data plane turns it into shm_event.
+struct AppEvent {
+  enum class Type : uint8_t { update, accept, released };
+  Type type = Type::update;
+  bool new_chain = false;
+  bool eof = false;
+  bool connected = false;
+  bool urgent = false;  // ring the doorbell if armed; otherwise it may wait for the next one
+  int error = 0;        // errno value
+  SocketRef socket;
+  uint32_t rx_tail = 0;
+  uint32_t tx_acked = 0;
+  uint32_t chain = 0;               // first unit of the new chain
+  uint32_t new_slot = 0;            // accept
+  uint32_t new_generation = 0;      // accept
+};
+
+// What shm_socket shows of a socket.
+struct SocketInfo {
+  SocketRef socket;
+  uint8_t protocol = 0;
+  bool listening = false;
+  TcpState state = TcpState::closed;
+  Endpoint local;
+  Endpoint remote;
+  uint16_t mss = 0;
+  uint32_t receive_queue = 0;  // bytes the application has not consumed
+  uint32_t send_queue = 0;     // bytes not acknowledged
+  uint32_t backlog = 0;        // listener: limit
+  uint32_t orphan = 0;         // 1: the application has closed it or is gone
+};
+
+struct NeighborInfo {
+  IpAddress address;
+  MacAddress mac;
+  uint16_t interface = 0;
+  const char* state = "";  // "reachable", "stale", "incomplete", "failed", "permanent"
+  Duration age{};
+};
+
+class Stack {
+ public:
+  explicit Stack(const StackConfig& config);
+  ~Stack();
+  Stack(const Stack&) = delete;
+  Stack& operator=(const Stack&) = delete;
+
+  // ---- packets ----
+  void receive(std::span<const RxPacket> burst, Time now) noexcept;
+  void advance(Time now) noexcept;
+  // Fills frames from the front; returns how many. Fewer than asked for: nothing left to send.
+  [[nodiscard]] size_t egress(Time now, std::span<TxFrame> frames) noexcept;
+  [[nodiscard]] bool wants_egress() const noexcept;
+  // Earliest time at which advance() has work; kNever if none.
+  [[nodiscard]] Time next_deadline() const noexcept;
+
+  // ---- applications ----
+  void attach(AppId app, const AppMemory& memory) noexcept;
+  // The application is gone: closes (or resets, unread data) all its sockets. Its memory is still
+  // needed until released(app).
+  void detach(AppId app, Time now, bool reset) noexcept;
+  [[nodiscard]] bool released(AppId app) const noexcept;
+  struct AppUsage {
+    uint32_t rx_units_used = 0;
+    uint32_t sockets = 0;
+    uint32_t orphans = 0;
+  };
+  [[nodiscard]] AppUsage usage(AppId app) const noexcept;
+
+  // ---- operations. 0 or an errno value; a stale handle is ESTALE. A returned violation (EPROTO)
+  // means the application broke the contract and is to be evicted. ----
+  int open_tcp(SocketRef socket, Time now) noexcept;
+  int connect(SocketRef socket, const Endpoint& local, const Endpoint& remote, Time now) noexcept;
+  int send(SocketRef socket, uint64_t offset, uint32_t length, bool more, bool want_tx,
+           Time now) noexcept;
+  // The record's header was copied and validated by the caller; offset names the payload.
+  int send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,
+                    const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
+                    Time now) noexcept;
+  int consumed(SocketRef socket, uint32_t rx_head, Time now) noexcept;
+  int shutdown(SocketRef socket, bool read, bool write, Time now) noexcept;
+  int close(SocketRef socket, bool abort, uint32_t rx_head, Time now) noexcept;
+  int set_option(SocketRef socket, uint16_t shm_option, uint32_t value, Time now) noexcept;
+  int accepted(SocketRef listener, uint32_t count, Time now) noexcept;
+
+  // From the control thread's mailbox: addresses were checked and reserved there.
+  int bind_udp(SocketRef socket, const Endpoint& local, bool v6_only) noexcept;
+  int listen(SocketRef socket, const Endpoint& local, uint32_t backlog, bool v6_only) noexcept;
+
+  // ---- events ----
+  // Calls sink(const AppEvent&) -> bool for each touched socket; false (ring full): the event stays
+  // and is offered again next time. At most `budget` sockets.
+  template <class Sink>
+  void publish(size_t budget, Sink&& sink);
+  [[nodiscard]] bool wants_publish() const noexcept;
+
+  // ---- looking in. Not for every turn. ----
+  [[nodiscard]] Counters& counters() noexcept;
+  // At most out.size() sockets, starting at *cursor (0 first); returns how many, advances *cursor,
+  // sets it to UINT64_MAX at the end.
+  size_t list_sockets(uint64_t* cursor, std::span<SocketInfo> out) const noexcept;
+  size_t list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out, Time now) const noexcept;
+  bool socket_info(SocketRef socket, SocketInfo* out) const noexcept;
+};
+
+}  // namespace postern

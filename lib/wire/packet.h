@@ -1,0 +1,97 @@
+// What crosses between the data plane and the pure stack: a received frame, a parsed packet, and a
+// frame to send. No DPDK type appears here; the data plane converts at its edge.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/address.h"
+#include "base/drop.h"
+
+namespace postern {
+
+// What the device says about a checksum of a received packet.
+enum class ChecksumVerdict : uint8_t { unknown, good, bad };
+
+// A received frame in one contiguous buffer, from the first byte of the Ethernet header, without
+// FCS. The bytes belong to the caller and live until the call that takes it returns.
+struct RxPacket {
+  const std::byte* data = nullptr;
+  uint32_t length = 0;
+  uint16_t interface = 0;  // index of the interface it arrived on
+  uint16_t vlan = 0;       // tag stripped by the device, 0 if none
+  ChecksumVerdict ip_checksum = ChecksumVerdict::unknown;
+  ChecksumVerdict l4_checksum = ChecksumVerdict::unknown;
+};
+
+enum class Protocol : uint8_t { icmp = 1, tcp = 6, udp = 17, icmp6 = 58 };
+
+enum class PacketKind : uint8_t { arp, tcp, udp, icmp, other };
+
+namespace tcp_flag {
+inline constexpr uint8_t fin = 0x01, syn = 0x02, rst = 0x04, psh = 0x08, ack = 0x10, urg = 0x20,
+                         ece = 0x40, cwr = 0x80;
+}
+
+// The result of wire::parse: all lengths proven, all checksums judged, everything in host order.
+// Offsets are from RxPacket::data. After a successful parse no length arithmetic on raw bytes is
+// needed again: [payload_offset, payload_offset + payload_length) lies within the frame.
+struct ParsedPacket {
+  Drop drop = Drop::none;  // anything else: the rest is not valid
+  PacketKind kind = PacketKind::other;
+  uint8_t protocol = 0;  // IP protocol number
+  uint8_t ttl = 0;       // or hop limit
+  uint8_t tos = 0;       // DSCP and ECN, or traffic class
+  bool is_v6 = false;
+  bool fragment = false;  // a fragment: transport fields are not parsed
+  uint16_t interface = 0;
+  uint16_t vlan = 0;
+  MacAddress mac_source;
+  MacAddress mac_destination;
+  IpAddress source;
+  IpAddress destination;
+  uint16_t source_port = 0;  // host order; ICMP: type << 8 | code in source_port
+  uint16_t destination_port = 0;
+  uint16_t l3_offset = 0;  // first byte of the IP (or ARP) header
+  uint16_t l4_offset = 0;  // first byte of the transport header
+  uint32_t payload_offset = 0;
+  uint32_t payload_length = 0;
+  // TCP only.
+  uint32_t tcp_seq = 0;
+  uint32_t tcp_ack = 0;
+  uint16_t tcp_window = 0;  // as on the wire, not scaled
+  uint16_t tcp_urgent = 0;
+  uint8_t tcp_flags = 0;
+  uint8_t tcp_options_length = 0;  // bytes at l4_offset + 20
+};
+
+// A frame to send. `data` is owned by the caller of Stack::egress and has room for `capacity`
+// bytes; the stack writes the whole frame there and sets the rest. With checksum offload the
+// transport checksum field holds the pseudo-header sum and needs_l4_checksum is set.
+struct TxFrame {
+  std::byte* data = nullptr;  // in: where to write
+  uint32_t capacity = 0;      // in: bytes at data
+  uint32_t length = 0;        // out: bytes written
+  uint16_t interface = 0;     // out
+  uint16_t tso_mss = 0;       // out: segment size if the device is to segment, else 0
+  uint8_t l2_length = 0;      // out: header lengths, for offload
+  uint8_t l3_length = 0;
+  uint8_t l4_length = 0;
+  uint8_t protocol = 0;        // out: IP protocol, 0 for ARP
+  bool is_v6 = false;          // out
+  bool needs_ip_checksum = false;  // out: left to the device
+  bool needs_l4_checksum = false;  // out: left to the device
+  // out: payload that follows `data` by reference, for devices that gather; empty if copied.
+  std::span<const std::byte> external;
+};
+
+// What a device can do on transmit for the interface, as the stack needs to know it.
+struct TxOffloads {
+  bool ip_checksum = false;
+  bool l4_checksum = false;
+  bool tso = false;
+  bool gather = false;  // external payload allowed
+};
+
+}  // namespace postern
