@@ -12,7 +12,13 @@
  *                     (F_SEAL_FUTURE_WRITE): events, socket states, receive payload.
  *     client segment  a sealed memory file. The client writes, the daemon trusts no word of it:
  *                     commands, connect requests, transmit payload, the client's own book-keeping.
- *     two eventfds a channel: one that wakes the worker, one that wakes the client.
+ *     two doorbells a channel: one that wakes the worker, one that wakes the client. A doorbell is a
+ *                     pipe, rung by writing 8 bytes, of which each side holds an open file
+ *                     description of its own: file status flags belong to the description, and with
+ *                     an eventfd, which both sides would share, a client could take O_NONBLOCK off
+ *                     and make the daemon block in its read or write. Both of the client's ends are
+ *                     open for reading and writing, so that ringing a dead daemon raises no SIGPIPE
+ *                     and the client's threads can ring one another.
  *
  *   One CHANNEL joins the application with one worker of the daemon. It has a command ring
  *   (client -> worker), an event ring (worker -> client), a table of SLOTS and a pool of receive
@@ -36,9 +42,10 @@
  * producer's flow control; the producer accepts a head only if tail - head <= capacity.
  *
  * SLEEP. Consumer: make its `armed` word odd (add 1); full fence; look at the ring once more;
- * sleep on the eventfd; on waking make `armed` even (add 1), read the eventfd. Producer: store
+ * sleep on the doorbell; on waking make `armed` even (add 1), empty the pipe. Producer: store
  * entries; full fence; load `armed`; if it is odd and differs from the value at which the producer
- * last rang, write the eventfd. Each side's fence stands between its store and its load, so not
+ * last rang, ring. A producer that finds the ring full rings in the same way, whatever the entries
+ * were about. Each side's fence stands between its store and its load, so not
  * both can miss the other (Dekker): either the consumer sees the entry or the producer sees odd.
  *
  * STREAM POSITIONS. Receive and transmit are byte streams per slot, positions are free-running
@@ -50,9 +57,11 @@
  * RECEIVE CHUNKS. Payload lies in chunks of the channel's pool. A chunk begins with shm_chunk and is
  * linked to its successor. A chain starts at the chunk that an event with SHM_EV_NEW_CHAIN names:
  * its first payload byte is the stream position shm_chunk.start, which equals rx_head as the client
- * last reported it. The daemon frees a chunk when rx_head has passed its end, and the whole chain
- * when rx_head reaches rx_tail: the client must not touch a chain after it reported all consumed;
- * the next data comes with a new chain. A record of UDP may straddle chunks.
+ * last reported it. The daemon frees a chunk when rx_head has passed its end (rx_head > end, not
+ * equal: a client that stands at the end of a chunk still has to read its `next`), and the whole
+ * chain when rx_head equals rx_tail. A client that reported all that it knows of may therefore
+ * still find, without SHM_EV_NEW_CHAIN, more bytes after the place where it stands; with
+ * SHM_EV_NEW_CHAIN it must forget the old chain. A record of UDP may straddle chunks.
  *
  * TRANSMIT EXTENTS. The client keeps payload anywhere in its transmit region and names it by
  * (offset, length) in SHM_OP_SEND. It must not change or reuse the bytes until tx_acked passes
@@ -88,6 +97,16 @@ extern "C" {
 #define SHM_ASSERT(cond, what) _Static_assert(cond, what)
 #define SHM_ALIGNED(n) _Alignas(n)
 #endif
+
+/* The full fence of SLEEP: orders the stores before it against the loads after it. On x86-64 a locked
+ * instruction is the cheapest one; thread sanitizers do not know fences, and need not. */
+static inline void shm_fence(void) {
+#if defined(__x86_64__)
+  __asm__ __volatile__("lock; orl $0, (%%rsp)" ::: "memory", "cc");
+#else
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
 
 #define SHM_MAGIC UINT32_C(0x4e525350) /* "PSRN" */
 #define SHM_VERSION_MAJOR 1
@@ -151,6 +170,11 @@ struct shm_header {
 SHM_ASSERT(offsetof(struct shm_header, state_reason) == 56, "shm_header layout");
 SHM_ASSERT(sizeof(struct shm_header) == 128, "shm_header layout");
 
+/* Size of the scratch region of a channel, at least: room for the client's records, one a slot, and
+ * for its map of the transmit region. */
+#define SHM_SCRATCH_BYTES(slots, tx_bytes) \
+  (UINT64_C(16384) + UINT64_C(256) * (slots) + (uint64_t)(tx_bytes) / 64)
+
 /* ---- channel control: one writer a line ---- */
 
 struct shm_channel_daemon { /* all lines written by the daemon */
@@ -181,7 +205,8 @@ enum shm_op {
 };
 
 enum shm_command_flag {
-  SHM_CMD_WANT_TX = 1, /* ring the doorbell when tx_acked moves: a writer waits for space */
+  SHM_CMD_WANT_TX = 1, /* SEND, SENDTO: a writer waits for space: ring the doorbell whenever
+                          tx_acked moves, until the slot's next SEND or SENDTO */
   SHM_CMD_MORE = 2,    /* SEND: more follows, a partial segment may wait (MSG_MORE) */
   SHM_CMD_PUSH = 4     /* reserved */
 };
@@ -239,7 +264,7 @@ enum shm_event_type {
 enum shm_event_flag {
   SHM_EV_NEW_CHAIN = 1, /* value: first unit of a new receive chain */
   SHM_EV_EOF = 2,       /* the peer will send nothing after rx_tail */
-  SHM_EV_ERROR = 4,     /* error: a positive errno; the connection is over */
+  SHM_EV_ERROR = 4,     /* error: a positive errno. TCP: the connection is over. UDP: pending */
   SHM_EV_CONNECTED = 8  /* a TCP connect succeeded */
 };
 
@@ -324,7 +349,7 @@ struct shm_attach_request {
 SHM_ASSERT(sizeof(struct shm_attach_request) == 56, "shm_attach_request layout");
 
 /* With error 0 the descriptors ride along (SCM_RIGHTS): daemon segment, client segment, then per
- * channel the eventfd that wakes the worker and the eventfd that wakes the client. */
+ * channel the doorbell that wakes the worker and the doorbell that wakes the client. */
 struct shm_attach_reply {
   uint32_t type;  /* SHM_REQ_ATTACH */
   uint32_t error; /* errno value; EPROTO: version refused, EACCES: not in access: */
@@ -366,6 +391,8 @@ struct shm_bind_reply {
   uint32_t binding; /* BIND: names the reservation, never 0 */
   char message[96];
 };
+SHM_ASSERT(sizeof(struct shm_bind_request) == 552, "shm_bind_request layout");
+SHM_ASSERT(sizeof(struct shm_bind_reply) == 128, "shm_bind_reply layout");
 
 #ifdef __cplusplus
 }

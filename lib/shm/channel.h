@@ -33,7 +33,9 @@ class Channel {
 
   // ---- events ----
 
-  // False: the ring is full (or the client's index is impossible: violation()).
+  // False: the ring is full (or the client's index is impossible: violation()). A full ring is a
+  // reason to ring: call doorbell_due() then, whatever the events were about, or a client that
+  // sleeps on events that were not worth a bell never makes room.
   [[nodiscard]] bool push_event(shm_event event) noexcept;
   // After a batch of events: fence, and true if the client is asleep and has not been rung since:
   // the caller writes client_doorbell_fd(). Says whether a system call is due, does not make it.
@@ -47,19 +49,52 @@ class Channel {
   [[nodiscard]] uint32_t rx_units() const noexcept;
   [[nodiscard]] const std::byte* tx_pool() const noexcept;
   [[nodiscard]] uint64_t tx_size() const noexcept;
-  [[nodiscard]] shm_socket* socket(uint32_t slot) noexcept;  // for the worker to fill
+  [[nodiscard]] shm_socket* socket(uint32_t slot) noexcept;  // slot < slots(); the worker fills it
 
   // Why the application has to go, or nullptr.
   [[nodiscard]] const char* violation() const noexcept;
   void set_violation(const char* reason) noexcept;
 
+  // The daemon's ends of the doorbell pipes, non-blocking. The worker sleeps on the first and
+  // empties it after waking (reads of 8 bytes or more; what is left over wakes it once more, no
+  // harm), and writes 8 bytes to the second (EAGAIN: it is rung already).
   [[nodiscard]] int worker_doorbell_fd() const noexcept;
   [[nodiscard]] int client_doorbell_fd() const noexcept;
   [[nodiscard]] uint32_t slots() const noexcept;
   [[nodiscard]] uint32_t client_slots() const noexcept;
 
  private:
-  // Private copies of geometry and indices; see channel.cc.
+  [[nodiscard]] bool refuse(const char* reason) noexcept;
+  [[nodiscard]] bool check(const shm_command& command) noexcept;
+  [[nodiscard]] bool extent_inside(const shm_command& command) const noexcept;
+  [[nodiscard]] bool event_space() noexcept;
+
+  // Line 0: what every command and event touches. Geometry and indices are this side's own copies;
+  // what the client claims is compared with them and never replaces them unchecked.
+  const shm_command* commands_;
+  shm_event* events_;
+  shm_channel_daemon* ours_;
+  const shm_channel_client* theirs_;
+  uint32_t command_index_ = 0;  // next command to take
+  uint32_t command_mask_;
+  uint32_t event_index_ = 0;  // next event to write
+  uint32_t event_head_ = 0;   // last head accepted from the client
+  uint32_t event_entries_;
+  uint32_t armed_ = 0;           // our own word
+  uint32_t rung_ = 0;            // the client's armed word when it was last rung
+  bool command_lapped_ = false;  // every entry has been written at least once
+  // Line 1 and on.
+  uint32_t slots_;
+  uint32_t client_slots_;
+  const std::byte* tx_pool_;
+  uint64_t tx_size_;
+  const shm_request* requests_;
+  shm_socket* sockets_;
+  std::byte* rx_pool_;
+  uint32_t rx_units_;
+  int worker_doorbell_;
+  int client_doorbell_;
+  const char* violation_ = nullptr;
 };
 
 }  // namespace postern

@@ -20,11 +20,12 @@ struct SegmentOptions {
   uint32_t command_entries = 4096;  // powers of two
   uint32_t event_entries = 4096;
   uint64_t rx_pool_bytes = 64 << 20;  // per channel, multiple of 64 KiB
-  uint64_t tx_pool_bytes = 64 << 20;  // per channel
+  uint64_t tx_pool_bytes = 64 << 20;  // per channel, multiple of 64 KiB
 };
 
-// Owns the memory files, their mappings and the doorbells. Throws std::system_error when the kernel
-// refuses. The geometry the daemon works with is held here, never re-read from shared memory.
+// Owns the memory files, their mappings and the doorbells. create() throws std::system_error when
+// the kernel refuses and std::invalid_argument when the options do not fit together. The geometry
+// the daemon works with is held here, never re-read from shared memory.
 class AppSegment {
  public:
   static std::unique_ptr<AppSegment> create(const SegmentOptions& options);
@@ -33,14 +34,17 @@ class AppSegment {
   AppSegment& operator=(const AppSegment&) = delete;
 
   [[nodiscard]] const SegmentOptions& options() const { return options_; }
-  [[nodiscard]] int daemon_fd() const;            // to hand to the client
-  [[nodiscard]] int client_fd() const;            // to hand to the client
+  [[nodiscard]] int daemon_fd() const;  // to hand to the client
+  [[nodiscard]] int client_fd() const;  // to hand to the client
   [[nodiscard]] uint64_t daemon_size() const;
   [[nodiscard]] uint64_t client_size() const;
-  [[nodiscard]] int worker_doorbell(uint32_t channel) const;  // eventfd that wakes the worker
-  [[nodiscard]] int client_doorbell(uint32_t channel) const;  // eventfd that wakes the client
+  // The ends of the doorbells that the client gets. The daemon must neither read nor write them
+  // (the client shares their file status flags): its own ends are in Channel.
+  [[nodiscard]] int worker_doorbell(uint32_t channel) const;  // rings the worker
+  [[nodiscard]] int client_doorbell(uint32_t channel) const;  // wakes the client
 
-  // Tells the client why it ends; then rings every doorbell.
+  // Tells the client why it ends; then wakes it on every channel. May be called by any thread,
+  // once.
   void set_state(shm_state state, std::string_view reason);
 
  private:
