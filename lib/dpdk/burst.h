@@ -1,0 +1,22 @@
+// The two calls that workers make on a port. Apart from port.h, which needs no DPDK header.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "dpdk/compat.h"
+#include "dpdk/port.h"
+
+namespace postern {
+
+// Received buffers, owned by the caller from now; how many.
+inline uint16_t rx_burst(const Port& port, uint16_t queue, std::span<rte_mbuf*> out) noexcept {
+  return rte_eth_rx_burst(port.id(), queue, out.data(), static_cast<uint16_t>(out.size()));
+}
+
+// Hands buffers to the device, from the front; how many it took. The rest stays the caller's.
+inline uint16_t tx_burst(const Port& port, uint16_t queue, std::span<rte_mbuf*> packets) noexcept {
+  return rte_eth_tx_burst(port.id(), queue, packets.data(), static_cast<uint16_t>(packets.size()));
+}
+
+}  // namespace postern
