@@ -1,19 +1,24 @@
 // The TCP engine: one connection. Pure: no DPDK, no clock, no allocation, no log, no global.
 // Six verbs: on_segment, on_timer, the app operations, next_segment, next_deadline, take_events.
 //
-// This header is the contract; the private part belongs to the engine.
+// Stream position p of the application is sequence number iss + 1 + p when sending and
+// irs + 1 + p when receiving. Variables carry the names of RFC 9293 3.3.1, 5681, 6298 and 8985.
+// README.md says which file holds which part.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <optional>
 
+#include "base/seq.h"
+#include "tcp/congestion.h"
+#include "tcp/ranges.h"
 #include "tcp/types.h"
 
 namespace postern {
 
 class TcpConnection {
  public:
-  // ---- opening. The object must be freshly constructed or finished. ----
+  // ---- opening. The object must be freshly constructed, options possibly set. ----
 
   // Active open: sends SYN at the next next_segment(). `mss`: largest segment payload the path to
   // the peer carries without options (MTU - IP header - 20).
@@ -32,18 +37,27 @@ class TcpConnection {
   // result counts as sent. tx bytes are named by TcpSegment::tx_position and length.
   [[nodiscard]] bool next_segment(TcpContext& ctx, TcpSegment& out);
   // Cheap test whether next_segment may have something: keeps idle connections off ready lists.
-  [[nodiscard]] bool wants_output() const;
+  [[nodiscard]] bool wants_output() const { return flags_.output; }
   // When on_timer must be called at the latest; kNever if nothing is timed.
-  [[nodiscard]] Time next_deadline() const;
+  [[nodiscard]] Time next_deadline() const {
+    return retransmit_at_ < ack_at_ ? retransmit_at_ : ack_at_;
+  }
+  // next_segment may return up to this many payload bytes at once, rounded down to whole segments
+  // (at least one); longer ones carry gso_size. Default: one segment.
+  void set_max_segment_burst(uint32_t bytes);
 
   // ---- the application ----
 
-  void on_send(TcpContext& ctx, uint32_t bytes, bool more);  // appended to the send stream
-  void on_consumed(TcpContext& ctx, uint32_t rx_head);       // application has read up to here
+  // Appended to the send stream; allowed from open_* on, not after on_shutdown_write.
+  void on_send(TcpContext& ctx, uint32_t bytes, bool more);
+  // The application has read up to stream position rx_head. Positions that are not between the
+  // last one and rx_tail() are ignored.
+  void on_consumed(TcpContext& ctx, uint32_t rx_head);
   void on_shutdown_write(TcpContext& ctx);  // FIN after what is queued
-  void on_close(TcpContext& ctx);  // no reader, no writer any more: RFC 9293 3.6, RST if unread data
+  void on_close(
+      TcpContext& ctx);  // no reader, no writer any more: RFC 9293 3.6, RST if unread data
   void on_abort(TcpContext& ctx);  // RST (if synchronized), over
-  // False: value out of range, nothing changed.
+  // False: value out of range, nothing changed. Allowed before open_*.
   [[nodiscard]] bool set_option(TcpContext& ctx, TcpOption option, uint32_t value);
   // ICMP told of a smaller path MTU (RFC 1191): segments shrink to `mss`.
   void on_path_mtu(TcpContext& ctx, uint16_t mss);
@@ -52,17 +66,315 @@ class TcpConnection {
 
   // ---- what to tell the application ----
 
-  [[nodiscard]] uint16_t take_events();  // tcp_event bits since the last call
-  [[nodiscard]] TcpState state() const;
-  [[nodiscard]] int error() const;          // errno after tcp_event::failed
-  [[nodiscard]] uint32_t rx_tail() const;   // stream position: bytes received in order
-  [[nodiscard]] uint32_t tx_acked() const;  // stream position: bytes acknowledged
-  [[nodiscard]] uint32_t tx_tail() const;   // stream position: bytes the application queued
-  [[nodiscard]] uint16_t mss() const;       // payload per segment now, options subtracted
-  [[nodiscard]] bool synchronized() const;  // handshake done
+  [[nodiscard]] uint16_t take_events() {  // tcp_event bits since the last call
+    const uint16_t events = events_;
+    events_ = 0;
+    return events;
+  }
+  [[nodiscard]] TcpState state() const { return state_; }
+  [[nodiscard]] int error() const { return error_; }  // errno after tcp_event::failed
+  [[nodiscard]] uint32_t rx_tail() const {            // stream position: bytes received in order
+    return rcv_nxt_ - irs_ - 1 - (flags_.fin_received ? 1 : 0);
+  }
+  [[nodiscard]] uint32_t tx_acked() const {  // stream position: bytes acknowledged
+    const uint32_t data = seq_min(snd_una_, snd_end_) - iss_;
+    return data == 0 ? 0 : data - 1;
+  }
+  [[nodiscard]] uint32_t tx_tail() const { return snd_end_ - iss_ - 1; }  // bytes queued so far
+  [[nodiscard]] uint16_t mss() const { return mss_; }                     // payload per segment now
+  // Handshake done.
+  [[nodiscard]] bool synchronized() const {
+    return state_ != TcpState::closed && state_ != TcpState::syn_sent &&
+           state_ != TcpState::syn_received && state_ != TcpState::listen;
+  }
+
+  // RFC 6191, RFC 9293 MAY-2: whether a SYN for this connection in TIME-WAIT may open a new one at
+  // once. The caller aborts this one and opens the next with an ISN above safe_isn().
+  [[nodiscard]] bool may_reopen(const TcpSegment& syn) const;
+  [[nodiscard]] uint32_t safe_isn() const { return snd_nxt_ + 65535; }
+
+  void info(Time now, TcpInfo& out) const;
 
   // For tests and fuzzers: aborts with a message when the state contradicts itself.
-  void check_invariants() const;
+  void check_invariants(const TcpContext& ctx) const;
+
+ private:
+  friend struct TcpLayout;  // asserts of offsets, connection.cc
+
+  enum class Timer : uint8_t {
+    none,
+    syn,         // retransmission of SYN or SYN-ACK
+    rto,         // RFC 6298
+    tail_probe,  // RFC 8985 7
+    reorder,     // RFC 8985 6.2
+    persist,     // RFC 9293 3.8.6.1
+    push,        // a partial segment held by Nagle's companions (CORK, MORE) has waited enough
+  };
+  struct Flags {
+    // Negotiated
+    bool timestamps : 1;
+    bool sack : 1;
+    bool window_scaling : 1;
+    bool ecn : 1;
+    // Set by the application
+    bool nodelay : 1;
+    bool cork : 1;
+    bool keepalive : 1;
+    bool more : 1;        // the last on_send said so
+    bool orphan : 1;      // on_close was called
+    bool fin_queued : 1;  // FIN follows what is queued
+    // Progress
+    bool passive : 1;
+    bool fin_sent : 1;
+    bool fin_received : 1;
+    bool released : 1;       // tcp_event::released has been raised
+    bool loss_marks : 1;     // some range is sacked or lost
+    bool in_recovery : 1;    // fast recovery
+    bool in_loss : 1;        // after a retransmission timeout
+    bool reordering : 1;     // RFC 8985: seen on this path
+    bool tail_probed : 1;    // a loss probe is outstanding
+    bool window_probed : 1;  // an octet beyond the window is outstanding
+    bool cwnd_limited : 1;
+    bool ece_pending : 1;  // RFC 3168: echo congestion until CWR
+    bool cwr_pending : 1;  // RFC 3168: tell that cwnd was reduced
+    bool ack_delayed : 1;  // ack_at_ is the delayed ACK's
+    bool dsack : 1;        // dsack_left_, dsack_right_ are to be reported
+    // To send
+    bool output : 1;      // next_segment may have something
+    bool syn_now : 1;     // SYN or SYN-ACK
+    bool ack_now : 1;     // at least a pure ACK
+    bool reset_now : 1;   // RST, the last thing sent
+    bool refuse_now : 1;  // RST for one segment, the connection stays
+    bool probe_now : 1;   // window probe
+    bool tail_now : 1;    // loss probe
+    bool alive_now : 1;   // keepalive probe
+    bool push_now : 1;    // a partial segment may go
+    bool undo : 1;        // the reduction at undo_marker_ may still prove spurious
+  };
+  // What one acknowledgment brought.
+  struct Acked {
+    uint32_t bytes = 0;      // snd_una moved by
+    uint32_t delivered = 0;  // newly acknowledged or sacked bytes
+    uint32_t rtt_us = 0;     // 0: no sample
+    uint32_t newest_time = 0;
+    uint32_t newest_end = 0;
+    bool newest_valid = false;
+    bool newest_resent = false;
+    bool original = false;  // something never retransmitted was delivered
+    bool sacked_new = false;
+    bool dsack = false;
+    bool ece = false;
+  };
+
+  // ---- handshake.cc ----
+  void open(TcpContext& ctx, uint16_t mss);
+  void take_syn_options(TcpContext& ctx, const TcpSegment& segment);
+  void set_send_mss(TcpContext& ctx);
+  TcpInput on_segment_syn_sent(TcpContext& ctx, const TcpSegment& s);
+  void establish(TcpContext& ctx, const TcpSegment& s);
+
+  // ---- input.cc: RFC 9293 3.10.7.4, in its order ----
+  bool fast_path(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
+  TcpInput on_segment_synchronized(TcpContext& ctx, const TcpSegment& s);
+  bool check_timestamps(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
+  bool check_sequence(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
+  bool check_reset(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
+  bool check_syn(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
+  bool check_ack(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
+  bool after_ack(TcpContext& ctx, TcpInput& in);
+  void check_urgent(const TcpSegment& s);
+  bool process_text(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
+  void check_fin(TcpContext& ctx, const TcpSegment& s, bool in_order);
+  void update_window(const TcpSegment& s);
+  void note_timestamp(TcpContext& ctx, const TcpSegment& s);
+  bool challenge(TcpContext& ctx);
+  TcpInput dropped(TcpContext& ctx, Drop drop);
+
+  // ---- receive.cc ----
+  uint32_t receive_limit(const TcpContext& ctx) const;
+  uint16_t select_window(TcpContext& ctx);
+  void accept_in_order(TcpContext& ctx, uint32_t left, uint32_t right, TcpInput& in);
+  bool accept_out_of_order(TcpContext& ctx, uint32_t left, uint32_t right);
+  void absorb_out_of_order(TcpContext& ctx);
+  void report_duplicate(uint32_t left, uint32_t right);
+  void schedule_ack(TcpContext& ctx, uint32_t length);
+  void fill_sack(const TcpContext& ctx, TcpSegment& out, uint32_t room);
+
+  // ---- output.cc ----
+  bool send_control(TcpContext& ctx, TcpSegment& out);
+  bool send_retransmission(TcpContext& ctx, TcpSegment& out);
+  bool send_new(TcpContext& ctx, TcpSegment& out);
+  bool send_probe(TcpContext& ctx, TcpSegment& out);
+  void build(TcpContext& ctx, TcpSegment& out, uint32_t seq, uint8_t flags);
+  void build_syn(TcpContext& ctx, TcpSegment& out);
+  void build_data(TcpContext& ctx, TcpSegment& out, uint32_t left, uint32_t right);
+  void sent(TcpContext& ctx, uint32_t left, uint32_t right);
+  bool partial_may_go(uint32_t length) const;
+  uint32_t burst_limit() const { return uint32_t{burst_} * mss_; }
+
+  // ---- recovery.cc: what is in flight, and what is lost ----
+  TcpRange& range(const TcpContext& ctx, uint32_t index) {
+    return index == 0 ? newest_ : (*ctx.ranges)[index];
+  }
+  const TcpRange& range(const TcpContext& ctx, uint32_t index) const {
+    return index == 0 ? newest_ : (*ctx.ranges)[index];
+  }
+  uint32_t pipe() const;
+  void append_range(TcpContext& ctx, uint32_t left, uint32_t right);
+  uint32_t split_range(TcpContext& ctx, uint32_t index, uint32_t previous, uint32_t at);
+  void mark(TcpRange& r, uint8_t flag);
+  void unmark(TcpRange& r, uint8_t flags);
+  void count_delivered(TcpContext& ctx, TcpRange& r, uint32_t bytes, Acked& acked);
+  void acknowledge_ranges(TcpContext& ctx, uint32_t ack, Acked& acked);
+  void take_sack(TcpContext& ctx, const TcpSegment& s, Acked& acked);
+  void sack_one(TcpContext& ctx, const SackBlock* blocks, uint32_t count, Acked& acked);
+  void process_acknowledgment(TcpContext& ctx, const TcpSegment& s);
+  void count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, Acked& acked);
+  void detect_loss(TcpContext& ctx, Acked& acked);
+  void rack_update(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
+  Duration rack_mark_lost(TcpContext& ctx);
+  uint32_t rack_window() const;
+  void mark_front_lost(TcpContext& ctx);
+  void mark_all_lost(TcpContext& ctx);
+  void enter_recovery(TcpContext& ctx);
+  void leave_recovery(TcpContext& ctx);
+  void try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
+  void reduce(TcpContext& ctx, uint32_t flight);
+  void proportional_rate(uint32_t delivered, bool safe);
+  void grow(TcpContext& ctx, const Acked& acked, uint32_t flight);
+  void tail_probe_acked(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
+  CongestionView congestion_view(const TcpContext& ctx, uint32_t flight);
+  const CongestionControl& congestion() const { return kCongestion[congestion_]; }
+
+  // ---- timers.cc ----
+  void sample_rtt(uint32_t rtt_us);
+  Duration rto(const TcpContext& ctx) const;
+  void arm(Timer timer, Time at);
+  void arm_retransmit(TcpContext& ctx);
+  void arm_idle(TcpContext& ctx);
+  void on_retransmit_timer(TcpContext& ctx);
+  void on_ack_timer(TcpContext& ctx);
+  void on_syn_timer(TcpContext& ctx);
+  void on_rto(TcpContext& ctx);
+  void on_persist(TcpContext& ctx);
+  void on_idle(TcpContext& ctx);
+  bool given_up(TcpContext& ctx, uint32_t limit) const;
+
+  // ---- connection.cc ----
+  void set_state(TcpState state) { state_ = state; }
+  void fail(TcpContext& ctx, int error);
+  void close_now(TcpContext& ctx);
+  void enter_time_wait(TcpContext& ctx);
+  void maybe_released();
+  void progressed(const TcpContext& ctx);
+  bool set_number_option(TcpContext& ctx, TcpOption option, uint32_t value);
+
+  static uint32_t microseconds(Time t) {
+    return static_cast<uint32_t>(static_cast<uint64_t>(t.time_since_epoch().count()) / 1000);
+  }
+  static uint32_t milliseconds(Time t) {
+    return static_cast<uint32_t>(static_cast<uint64_t>(t.time_since_epoch().count()) / 1000000);
+  }
+  // Sequence number after all that will ever be sent, FIN included once it is queued.
+  uint32_t send_limit() const { return snd_end_ + (flags_.fin_queued ? 1 : 0); }
+  bool can_send_data() const {
+    return state_ == TcpState::established || state_ == TcpState::close_wait ||
+           state_ == TcpState::fin_wait_1 || state_ == TcpState::closing ||
+           state_ == TcpState::last_ack;
+  }
+
+  // ---- first line: sending ----
+  uint32_t snd_una_ = 0;
+  uint32_t snd_nxt_ = 0;
+  uint32_t snd_wnd_ = 0;  // bytes
+  uint32_t snd_wl1_ = 0;  // SND.WL2 is implied: an old ACK never gets to the window (RFC 9293)
+  uint32_t snd_end_ = 0;  // sequence number after the last byte that the application queued
+  uint32_t cwnd_ = 0;     // bytes
+  uint32_t srtt_ = 0;     // microseconds << 3; 0: no sample
+  uint32_t rttvar_ = 0;   // microseconds << 2
+  uint32_t min_rtt_ = 0;  // microseconds
+  TcpRange newest_;       // what was sent last; ranges before it are in the pool
+  uint32_t sent_head_ = 0;
+  uint32_t sent_last_ = 0;
+
+  // ---- second line: receiving, timers, state ----
+  uint32_t rcv_nxt_ = 0;
+  uint32_t rcv_adv_ = 0;    // right edge of the furthest window offered; never moves back
+  uint32_t rcv_limit_ = 0;  // right edge that the receive buffer allows
+  uint32_t ts_recent_ = 0;
+  uint32_t ts_offset_ = 0;
+  uint32_t last_ack_sent_ = 0;
+  uint32_t ooo_head_ = 0;  // first range received out of order
+  uint32_t last_rx_ms_ = 0;
+  Time retransmit_at_ = kNever;  // what for: timer_
+  Time ack_at_ = kNever;         // delayed ACK, else keepalive, FIN-WAIT-2 or TIME-WAIT
+  Flags flags_{};
+  uint16_t events_ = 0;
+  uint16_t mss_ = 536;      // payload per segment to the peer, options subtracted
+  uint16_t rcv_mss_ = 536;  // largest payload seen from the peer, for the ACK policy
+  TcpState state_ = TcpState::closed;
+  uint8_t quick_acks_ = 0;  // segments still to be acknowledged at once
+
+  // ---- from here on: not for in-order traffic ----
+  uint32_t iss_ = 0;
+  uint32_t irs_ = 0;
+  Timer timer_ = Timer::none;
+  uint8_t snd_scale_ = 0;
+  uint8_t rcv_scale_ = 0;
+  uint8_t burst_ = 1;    // segments
+  uint8_t backoff_ = 0;  // doublings of the RTO or the persist interval
+  uint8_t retries_ = 0;  // timeouts since the peer last acknowledged something
+  uint8_t dupacks_ = 0;
+  uint8_t error_ = 0;
+  uint8_t soft_error_ = 0;   // RFC 1122 4.2.3.9: told by ICMP, reported if the connection times out
+  uint8_t congestion_ = 0;   // index in kCongestion
+  uint8_t keep_probes_ = 0;  // option, 0: configured
+  uint8_t probes_sent_ = 0;  // keepalive
+  uint8_t reorder_steps_ = 1;    // RFC 8985 RACK.reo_wnd_mult
+  uint8_t reorder_persist_ = 0;  // RFC 8985 RACK.reo_wnd_persist
+  uint8_t challenges_left_ = 0;
+  uint8_t undo_pending_ = 0;    // retransmissions since undo_marker_ not proven spurious by DSACK
+  uint16_t keep_idle_ = 0;      // seconds, option, 0: configured
+  uint16_t keep_interval_ = 0;  // seconds, option, 0: configured
+  uint16_t path_mss_ = 0;       // without options
+  uint16_t peer_mss_ = 536;     // as offered
+  uint16_t user_mss_ = 0;       // TCP_MAXSEG, 0: none
+  uint16_t ooo_count_ = 0;
+  uint16_t sent_count_ = 0;
+  uint16_t ooo_stamp_ = 0;
+  uint32_t max_snd_wnd_ = 0;
+  uint32_t snd_small_ = 0;  // end of the last segment that was not full (Minshall)
+  uint32_t receive_buffer_ = 0;
+  uint32_t send_buffer_ = 0;
+  uint32_t user_timeout_ms_ = 0;
+  uint32_t progress_ms_ = 0;  // when data last began to wait or the peer acknowledged some
+  uint32_t challenge_ms_ = 0;
+  uint32_t refuse_seq_ = 0;
+  uint32_t dsack_left_ = 0;
+  uint32_t dsack_right_ = 0;
+
+  // Congestion control and recovery
+  uint32_t ssthresh_ = UINT32_MAX;
+  CongestionScratch scratch_;
+  uint32_t sacked_bytes_ = 0;  // without SACK: duplicate ACKs times MSS
+  uint32_t lost_bytes_ = 0;    // lost and not yet sent again
+  uint32_t recovery_point_ = 0;
+  uint32_t recovery_flight_ = 0;  // PRR RecoverFS
+  uint32_t prr_delivered_ = 0;
+  uint32_t prr_out_ = 0;
+  uint32_t undo_marker_ = 0;
+  uint32_t undo_cwnd_ = 0;
+  uint32_t undo_ssthresh_ = 0;
+  uint32_t resent_ts_ = 0;  // timestamp clock at the first retransmission (RFC 3522)
+  uint32_t fack_ = 0;       // highest sequence number known to have arrived
+  uint32_t rack_time_ = 0;
+  uint32_t rack_end_ = 0;
+  uint32_t rack_rtt_ = 0;
+  uint32_t rack_round_ = 0;  // snd_nxt at the last DSACK round
+  uint32_t tail_end_ = 0;    // RFC 8985 TLP.end_seq
+
+  // Totals, for info()
+  uint32_t total_resent_ = 0;
 };
 
 // RFC 9293 3.10.7.1: the reset that answers a segment for which there is no connection.
