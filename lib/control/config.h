@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -28,11 +29,12 @@ struct PortConfig {
   std::string name;    // interface name that users see, unique
   std::string device;  // PCI address "0000:03:00.0" or vdev "net_af_packet0,iface=veth0"
   std::optional<MacAddress> mac;
-  uint16_t mtu = 1500;                 // 576..9000
-  std::vector<Prefix> addresses;       // at least one
+  uint16_t mtu = 1500;            // 576..9000
+  std::vector<Prefix> addresses;  // at least one
   OffloadMode checksum_offload = OffloadMode::automatic;
   uint16_t rx_descriptors = 1024;
   uint16_t tx_descriptors = 1024;
+  std::string where;  // "file:line:column" of the device, for errors that show only at start
 };
 
 struct RouteEntry {
@@ -53,12 +55,12 @@ struct PortRange {
 struct AccessRule {
   std::optional<uint32_t> uid;
   std::optional<uint32_t> gid;
-  std::string who;  // "user www-data", for messages
+  std::string who;              // "user www-data", for messages
   std::vector<PortRange> bind;  // ports this peer may bind; ephemeral ports always
   bool connect = true;
-  uint64_t memory = 64 << 20;   // bytes each for receive and transmit, per worker
-  uint32_t sockets = 65536;     // per worker, power of two
-  uint32_t applications = 64;   // attached at once
+  uint64_t memory = 64 << 20;  // bytes each for receive and transmit, per worker
+  uint32_t sockets = 65536;    // per worker, power of two
+  uint32_t applications = 64;  // attached at once
 };
 
 struct ImpairConfig {
@@ -76,8 +78,9 @@ struct Config {
   Hugepages hugepages = Hugepages::automatic;
   uint64_t memory_size = 512 << 20;  // bytes for packet buffers and tables
   // workers:
-  std::vector<int> cores;  // one worker each; default: the last core the process may use
-  bool busy = false;       // workers.idle: busy | adaptive
+  std::vector<int> cores;   // one worker each; default: the last core the process may use
+  std::string cores_where;  // "file:line:column" of what chose them
+  bool busy = false;        // workers.idle: busy | adaptive
   Duration idle_spin = 50us;
   uint32_t max_connections = 65536;  // per worker
   // ports:, routes:
@@ -101,7 +104,20 @@ struct Config {
   ImpairConfig impair;
 };
 
+// What a configuration is checked against besides itself. Tests and `postern check` for another
+// machine put their own answers here.
+struct Machine {
+  std::vector<int> cores;  // logical CPUs that the process may use; empty: any is accepted
+  std::function<std::optional<uint32_t>(const std::string& name)> user;   // name -> uid
+  std::function<std::optional<uint32_t>(const std::string& name)> group;  // name -> gid
+  static Machine here();
+};
+
 // Throws ConfigError.
-Config load_config(const std::filesystem::path& file);
+Config load_config(const std::filesystem::path& file, const Machine& machine = Machine::here());
+
+// Every key that load_config knows, with its path: "ports[].mtu". For the check that the JSON
+// Schema and the manual are complete.
+std::vector<std::string> config_keys();
 
 }  // namespace postern

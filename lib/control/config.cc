@@ -1,0 +1,548 @@
+#include "control/config.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <set>
+#include <span>
+#include <utility>
+
+#include "control/config_values.h"
+#include "control/units.h"
+#include "control/yaml_reader.h"
+
+namespace postern {
+namespace {
+
+// A document while it is read: the values, and where those stand that are checked together.
+struct PortDraft {
+  PortConfig port;
+  Field section, name, device;
+  std::vector<Field> addresses;
+};
+struct RouteDraft {
+  RouteEntry route;
+  Field section, via, port;
+};
+struct AccessDraft {
+  AccessRule rule;
+  const Machine* machine = nullptr;
+  Field section, who;
+};
+struct Draft {
+  Config config;
+  const Machine* machine = nullptr;
+  std::vector<PortDraft> ports;
+  std::vector<RouteDraft> routes;
+  std::vector<AccessDraft> access;
+  Field root, cores, impair, rto_initial, mss_ipv4;
+};
+
+// ---- dpdk:, memory:, workers: ----
+
+void read_extra_args(const Field& f, Draft& d) {
+  for (const Field& item : f.list()) d.config.dpdk_extra_args.push_back(item.text());
+}
+
+constexpr Key<Draft> kDpdk[] = {
+    {"extra_args", read_extra_args},
+    {"file_prefix", [](const Field& f, Draft& d) { d.config.file_prefix = read_word(f, 32); }},
+};
+
+constexpr std::string_view kHugepages[] = {"auto", "on", "off"};
+
+constexpr Key<Draft> kMemory[] = {
+    {"hugepages",
+     [](const Field& f, Draft& d) { d.config.hugepages = Hugepages(f.choice(kHugepages)); }},
+    {"size",
+     [](const Field& f, Draft& d) {
+       d.config.memory_size = f.size(uint64_t{64} << 20, uint64_t{1} << 40, uint64_t{1} << 20);
+     }},
+};
+
+void read_core(const Field& item, Draft& d) {
+  const int core = static_cast<int>(item.integer(0, CPU_SETSIZE - 1));
+  auto& cores = d.config.cores;
+  if (std::find(cores.begin(), cores.end(), core) != cores.end()) {
+    item.fail("core " + std::to_string(core) + " is listed twice", "give each worker its own core");
+  }
+  const auto& usable = d.machine->cores;
+  if (!usable.empty() && std::find(usable.begin(), usable.end(), core) == usable.end()) {
+    std::string list;
+    for (const int one : usable) list += (list.empty() ? "" : ", ") + std::to_string(one);
+    item.fail("this process may not use core " + std::to_string(core), "choose from: " + list);
+  }
+  cores.push_back(core);
+}
+
+void read_cores(const Field& f, Draft& d) {
+  constexpr size_t kMostWorkers = 64;
+  d.cores = f;
+  const std::vector<Field> items = f.list();
+  if (items.empty()) f.fail("no core is listed", "name one core for each worker, like [1]");
+  if (items.size() > kMostWorkers) f.fail("more than 64 cores", "list at most 64");
+  for (const Field& item : items) read_core(item, d);
+}
+
+constexpr std::string_view kIdle[] = {"adaptive", "busy"};
+
+constexpr Key<Draft> kWorkers[] = {
+    {"cores", read_cores},
+    {"idle", [](const Field& f, Draft& d) { d.config.busy = f.choice(kIdle) == 1; }},
+    {"spin", [](const Field& f, Draft& d) { d.config.idle_spin = f.duration(0ns, 1s); }},
+    {"connections",
+     [](const Field& f, Draft& d) {
+       d.config.max_connections = static_cast<uint32_t>(f.integer(64, 1 << 23));
+     }},
+};
+
+// ---- ports: ----
+
+constexpr std::string_view kOffload[] = {"auto", "off"};
+
+void read_addresses(const Field& f, PortDraft& d) {
+  for (const Field& item : f.list()) {
+    d.port.addresses.push_back(read_interface_address(item));
+    d.addresses.push_back(item);
+  }
+  if (d.addresses.empty()) f.fail("no address is listed", "give at least one, like [192.0.2.1/24]");
+}
+
+constexpr Key<PortDraft> kPort[] = {
+    {"name",
+     [](const Field& f, PortDraft& d) {
+       d.name = f;
+       d.port.name = read_word(f, 15);
+     },
+     true},
+    {"device",
+     [](const Field& f, PortDraft& d) {
+       d.device = f;
+       d.port.device = read_device(f);
+       d.port.where = f.where();
+     },
+     true},
+    {"mac", [](const Field& f, PortDraft& d) { d.port.mac = read_mac(f); }},
+    {"mtu", [](const Field& f,
+               PortDraft& d) { d.port.mtu = static_cast<uint16_t>(f.integer(576, 9000)); }},
+    {"addresses", read_addresses, true},
+    {"checksum_offload",
+     [](const Field& f, PortDraft& d) {
+       d.port.checksum_offload = OffloadMode(f.choice(kOffload));
+     }},
+    {"rx_descriptors",
+     [](const Field& f, PortDraft& d) {
+       d.port.rx_descriptors = static_cast<uint16_t>(f.power_of_two(64, 8192));
+     }},
+    {"tx_descriptors",
+     [](const Field& f, PortDraft& d) {
+       d.port.tx_descriptors = static_cast<uint16_t>(f.power_of_two(64, 8192));
+     }},
+};
+
+void read_ports(const Field& f, Draft& d) {
+  for (const Field& item : f.list()) {
+    PortDraft& port = d.ports.emplace_back();
+    port.section = item;
+    read_section<PortDraft>(item, kPort, port);
+  }
+}
+
+// ---- routes:, neighbors: ----
+
+constexpr Key<RouteDraft> kRoute[] = {
+    {"to", [](const Field& f, RouteDraft& d) { d.route.to = read_destination(f); }, true},
+    {"via",
+     [](const Field& f, RouteDraft& d) {
+       d.via = f;
+       d.route.via = read_gateway(f);
+     }},
+    {"port",
+     [](const Field& f, RouteDraft& d) {
+       d.port = f;
+       d.route.port = read_word(f, 15);
+     }},
+    {"metric",
+     [](const Field& f, RouteDraft& d) {
+       d.route.metric = static_cast<uint32_t>(f.integer(0, UINT32_MAX));
+     }},
+};
+
+void read_routes(const Field& f, Draft& d) {
+  for (const Field& item : f.list()) {
+    RouteDraft& route = d.routes.emplace_back();
+    route.section = item;
+    read_section<RouteDraft>(item, kRoute, route);
+  }
+}
+
+constexpr Key<Draft> kNeighbors[] = {
+    {"reachable",
+     [](const Field& f, Draft& d) { d.config.neighbor_reachable = f.duration(1s, 24h); }},
+    {"entries",
+     [](const Field& f, Draft& d) {
+       d.config.neighbor_entries = static_cast<uint32_t>(f.integer(16, 1 << 20));
+     }},
+};
+
+// ---- tcp: ----
+
+template <Duration TcpConfig::*member, int64_t low_ms, int64_t high_s>
+void read_tcp_time(const Field& f, Draft& d) {
+  d.config.tcp.*member =
+      f.duration(std::chrono::milliseconds(low_ms), std::chrono::seconds(high_s));
+}
+
+template <auto member, uint64_t low, uint64_t high>
+void read_tcp_number(const Field& f, Draft& d) {
+  auto& value = d.config.tcp.*member;
+  value = static_cast<std::remove_reference_t<decltype(value)>>(f.integer(low, high));
+}
+
+template <auto member, uint64_t high>
+void read_tcp_size(const Field& f, Draft& d) {
+  d.config.tcp.*member = static_cast<uint32_t>(f.size(4096, high));
+}
+
+template <auto member>
+void read_tcp_flag(const Field& f, Draft& d) {
+  d.config.tcp.*member = f.boolean();
+}
+
+constexpr Key<Draft> kTcp[] = {
+    {"rto_initial",
+     [](const Field& f, Draft& d) {
+       d.rto_initial = f;
+       read_tcp_time<&TcpConfig::rto_initial, 1, 60>(f, d);
+     }},
+    {"rto_min", read_tcp_time<&TcpConfig::rto_min, 1, 60>},
+    {"rto_max", read_tcp_time<&TcpConfig::rto_max, 1000, 3600>},
+    {"delayed_ack",
+     [](const Field& f, Draft& d) { d.config.tcp.delayed_ack = f.duration(0ns, 499ms); }},
+    {"time_wait", read_tcp_time<&TcpConfig::time_wait, 1, 240>},
+    {"fin_wait_2", read_tcp_time<&TcpConfig::fin_wait_2, 1, 3600>},
+    {"keepalive_idle", read_tcp_time<&TcpConfig::keepalive_idle, 1000, 86400>},
+    {"keepalive_interval", read_tcp_time<&TcpConfig::keepalive_interval, 1000, 86400>},
+    {"keepalive_probes", read_tcp_number<&TcpConfig::keepalive_probes, 1, 127>},
+    {"syn_retries", read_tcp_number<&TcpConfig::syn_retries, 1, 127>},
+    {"syn_ack_retries", read_tcp_number<&TcpConfig::syn_ack_retries, 1, 127>},
+    {"retries", read_tcp_number<&TcpConfig::retries, 3, 255>},
+    {"orphan_retries", read_tcp_number<&TcpConfig::orphan_retries, 1, 255>},
+    {"initial_window", read_tcp_number<&TcpConfig::initial_window, 1, 100>},
+    {"mss_ipv4",
+     [](const Field& f, Draft& d) {
+       d.mss_ipv4 = f;
+       read_tcp_number<&TcpConfig::mss_ipv4, 88, 8960>(f, d);
+     }},
+    {"mss_min", read_tcp_number<&TcpConfig::mss_min, 48, 1460>},
+    {"receive_buffer", read_tcp_size<&TcpConfig::receive_buffer, 1 << 30>},
+    {"send_buffer", read_tcp_size<&TcpConfig::send_buffer, 1 << 24>},
+    {"timestamps", read_tcp_flag<&TcpConfig::timestamps>},
+    {"window_scaling", read_tcp_flag<&TcpConfig::window_scaling>},
+    {"sack", read_tcp_flag<&TcpConfig::sack>},
+    {"ecn", read_tcp_flag<&TcpConfig::ecn>},
+};
+
+// ---- access: ----
+
+void read_who(const Field& f, AccessDraft& d, bool user) {
+  if (d.who.present()) {
+    f.fail("both user and group are given", "write one entry for each");
+  }
+  d.who = f;
+  const std::string name = f.text();
+  const auto id = user ? d.machine->user(name) : d.machine->group(name);
+  const std::string what = user ? "user" : "group";
+  if (!id) {
+    f.fail("this machine has no " + what + " \"" + name + '"',
+           "create it first or give the " + what + " an existing name or number");
+  }
+  (user ? d.rule.uid : d.rule.gid) = *id;
+  d.rule.who = what + ' ' + name;
+}
+
+constexpr Key<AccessDraft> kAccess[] = {
+    {"user", [](const Field& f, AccessDraft& d) { read_who(f, d, true); }},
+    {"group", [](const Field& f, AccessDraft& d) { read_who(f, d, false); }},
+    {"bind",
+     [](const Field& f, AccessDraft& d) {
+       for (const Field& item : f.list()) d.rule.bind.push_back(read_port_range(item));
+     }},
+    {"connect", [](const Field& f, AccessDraft& d) { d.rule.connect = f.boolean(); }},
+    {"memory",
+     [](const Field& f, AccessDraft& d) {
+       d.rule.memory = f.size(uint64_t{1} << 20, uint64_t{64} << 30, uint64_t{64} << 10);
+     }},
+    {"sockets",
+     [](const Field& f, AccessDraft& d) {
+       d.rule.sockets = static_cast<uint32_t>(f.power_of_two(16, 1 << 22));
+     }},
+    {"applications",
+     [](const Field& f, AccessDraft& d) {
+       d.rule.applications = static_cast<uint32_t>(f.integer(1, 256));
+     }},
+};
+
+void read_access(const Field& f, Draft& d) {
+  for (const Field& item : f.list()) {
+    AccessDraft& access = d.access.emplace_back();
+    access.section = item;
+    access.machine = d.machine;
+    read_section<AccessDraft>(item, kAccess, access);
+    if (!access.who.present()) {
+      item.fail("the entry names nobody", "add \"user: NAME\" or \"group: NAME\"");
+    }
+  }
+}
+
+// ---- control:, log:, impair: ----
+
+void read_control_group(const Field& f, Draft& d) {
+  d.config.control_group = f.text();
+  if (d.machine->group(d.config.control_group)) return;
+  f.fail("this machine has no group \"" + d.config.control_group + '"',
+         "create it first or leave the key out: root alone may then use the control socket");
+}
+
+constexpr Key<Draft> kControl[] = {
+    {"app_socket", [](const Field& f, Draft& d) { d.config.app_socket = read_socket_path(f); }},
+    {"socket", [](const Field& f, Draft& d) { d.config.control_socket = read_socket_path(f); }},
+    {"group", read_control_group},
+};
+
+constexpr std::string_view kLevels[] = {"trace", "debug", "info", "warning", "error", "off"};
+
+constexpr Key<Draft> kLog[] = {
+    {"level", [](const Field& f, Draft& d) { d.config.log_level = kLevels[f.choice(kLevels)]; }},
+    {"file", [](const Field& f, Draft& d) { d.config.log_file = read_path(f); }},
+};
+
+constexpr Key<Draft> kImpair[] = {
+    {"seed", [](const Field& f, Draft& d) { d.config.impair.seed = f.integer(1, UINT64_MAX); },
+     true},
+    {"loss", [](const Field& f, Draft& d) { d.config.impair.loss = f.percent(); }},
+    {"duplicate", [](const Field& f, Draft& d) { d.config.impair.duplicate = f.percent(); }},
+    {"reorder", [](const Field& f, Draft& d) { d.config.impair.reorder = f.percent(); }},
+    {"corrupt", [](const Field& f, Draft& d) { d.config.impair.corrupt = f.percent(); }},
+    {"rx", [](const Field& f, Draft& d) { d.config.impair.rx = f.boolean(); }},
+    {"tx", [](const Field& f, Draft& d) { d.config.impair.tx = f.boolean(); }},
+};
+
+// ---- the document ----
+
+constexpr Key<Draft> kRoot[] = {
+    {"dpdk", [](const Field& f, Draft& d) { read_section<Draft>(f, kDpdk, d); }},
+    {"memory", [](const Field& f, Draft& d) { read_section<Draft>(f, kMemory, d); }},
+    {"workers", [](const Field& f, Draft& d) { read_section<Draft>(f, kWorkers, d); }},
+    {"ports", read_ports, true},
+    {"routes", read_routes},
+    {"neighbors", [](const Field& f, Draft& d) { read_section<Draft>(f, kNeighbors, d); }},
+    {"tcp", [](const Field& f, Draft& d) { read_section<Draft>(f, kTcp, d); }},
+    {"access", read_access},
+    {"control", [](const Field& f, Draft& d) { read_section<Draft>(f, kControl, d); }},
+    {"log", [](const Field& f, Draft& d) { read_section<Draft>(f, kLog, d); }},
+    {"impair", [](const Field& f, Draft& d) { read_section<Draft>(f, kImpair, d); }},
+};
+
+// ---- what only the whole shows ----
+
+void check_port_names(const Draft& d) {
+  std::set<std::string_view> names, devices;
+  for (const PortDraft& p : d.ports) {
+    if (!names.insert(p.port.name).second) {
+      p.name.fail("another port is named \"" + p.port.name + '"', "give each port its own name");
+    }
+    const std::string_view device = std::string_view(p.port.device);
+    if (!devices.insert(device.substr(0, device.find(','))).second) {
+      p.device.fail("another port uses the same device", "give each port its own device");
+    }
+  }
+}
+
+void check_addresses(const Draft& d) {
+  std::vector<std::pair<IpAddress, std::string>> seen;
+  for (const PortDraft& p : d.ports) {
+    for (size_t i = 0; i < p.addresses.size(); ++i) {
+      const IpAddress address = p.port.addresses[i].address;
+      for (const auto& [other, name] : seen) {
+        if (other != address) continue;
+        p.addresses[i].fail("address " + address.to_string() + " is already on port " + name,
+                            "remove one of the two");
+      }
+      seen.emplace_back(address, p.port.name);
+    }
+  }
+}
+
+const PortDraft* port_of(const Draft& d, const IpAddress& gateway) {
+  for (const PortDraft& p : d.ports) {
+    for (const Prefix& prefix : p.port.addresses) {
+      if (prefix.contains(gateway)) return &p;
+    }
+  }
+  return nullptr;
+}
+
+void check_gateway(const Draft& d, RouteDraft& r) {
+  const std::string text = r.route.via->to_string();
+  for (const PortDraft& p : d.ports) {
+    for (const Prefix& own : p.port.addresses) {
+      if (own.address == *r.route.via) {
+        r.via.fail(text + " is an address of this machine itself", "give the router's address");
+      }
+    }
+  }
+  const PortDraft* port = port_of(d, *r.route.via);
+  if (port == nullptr) {
+    r.via.fail(text + " is not on the network of any port", "give a router that a port can reach");
+  }
+  if (r.route.port.empty()) r.route.port = port->port.name;
+  if (r.route.port != port->port.name) {
+    r.via.fail(text + " is not on the network of port " + r.route.port,
+               "give port " + port->port.name + " or another router");
+  }
+}
+
+void check_route(const Draft& d, RouteDraft& r) {
+  if (r.port.present()) {
+    const auto same = [&](const PortDraft& p) { return p.port.name == r.route.port; };
+    if (std::none_of(d.ports.begin(), d.ports.end(), same)) {
+      r.port.fail("no port is named \"" + r.route.port + '"', "give the name of one of ports:");
+    }
+  }
+  if (r.via.present()) return check_gateway(d, r);
+  if (!r.port.present()) {
+    r.section.fail("the route leads nowhere", "add \"via: ADDRESS\" or \"port: NAME\"");
+  }
+}
+
+void check_routes(Draft& d) {
+  for (size_t i = 0; i < d.routes.size(); ++i) {
+    check_route(d, d.routes[i]);
+    for (size_t j = 0; j < i; ++j) {
+      const RouteEntry &a = d.routes[i].route, &b = d.routes[j].route;
+      if (a.to == b.to && a.metric == b.metric) {
+        d.routes[i].section.fail("another route to " + a.to.to_string() + " has the same metric",
+                                 "remove one or give it another metric");
+      }
+    }
+  }
+}
+
+void check_access(const Draft& d) {
+  for (size_t i = 0; i < d.access.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      const AccessRule &a = d.access[i].rule, &b = d.access[j].rule;
+      if (a.uid != b.uid || a.gid != b.gid) continue;
+      d.access[i].who.fail(a.who + " has an entry already, and the first one counts",
+                           "merge the two");
+    }
+  }
+}
+
+void check_tcp(const Draft& d) {
+  const TcpConfig& tcp = d.config.tcp;
+  const Field& at = d.root;
+  if (tcp.rto_min > tcp.rto_initial || tcp.rto_initial > tcp.rto_max) {
+    const Field& f = d.rto_initial.present() ? d.rto_initial : at;
+    f.fail("rto_initial is not between rto_min and rto_max",
+           "make rto_min <= rto_initial <= rto_max");
+  }
+  if (tcp.mss_min > tcp.mss_ipv4) {
+    const Field& f = d.mss_ipv4.present() ? d.mss_ipv4 : at;
+    f.fail("mss_ipv4 is below mss_min", "make mss_min <= mss_ipv4");
+  }
+}
+
+void check_control(const Draft& d) {
+  if (d.config.app_socket != d.config.control_socket) return;
+  d.root.fail("control.app_socket and control.socket are the same path", "give two paths");
+}
+
+void choose_cores(Draft& d) {
+  d.config.cores_where = d.cores.present() ? d.cores.where() : d.config.file + ":1:1";
+  if (!d.config.cores.empty()) return;
+  d.config.cores = {d.machine->cores.empty() ? 0 : d.machine->cores.back()};
+}
+
+template <class T>
+void add_keys(std::vector<std::string>& out, const std::string& prefix,
+              std::span<const Key<T>> keys) {
+  for (const Key<T>& key : keys) out.push_back(prefix + std::string(key.name));
+}
+
+// A name that the lookup knows, or a number.
+template <class Lookup>
+std::optional<uint32_t> find_id(const std::string& name, Lookup lookup) {
+  if (const auto id = lookup(name)) return id;
+  const auto number = parse_integer(name);
+  if (!number || *number >= UINT32_MAX) return std::nullopt;
+  return static_cast<uint32_t>(*number);
+}
+
+}  // namespace
+
+Machine Machine::here() {
+  Machine machine;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(core, &set)) machine.cores.push_back(core);
+    }
+  }
+  machine.user = [](const std::string& name) {
+    return find_id(name, [](const std::string& n) -> std::optional<uint32_t> {
+      const passwd* entry = getpwnam(n.c_str());
+      return entry == nullptr ? std::nullopt : std::optional<uint32_t>(entry->pw_uid);
+    });
+  };
+  machine.group = [](const std::string& name) {
+    return find_id(name, [](const std::string& n) -> std::optional<uint32_t> {
+      const ::group* entry = getgrnam(n.c_str());
+      return entry == nullptr ? std::nullopt : std::optional<uint32_t>(entry->gr_gid);
+    });
+  };
+  return machine;
+}
+
+Config load_config(const std::filesystem::path& file, const Machine& machine) {
+  Draft draft;
+  draft.config.file = file.string();
+  draft.machine = &machine;
+  draft.root = load_document(draft.config.file);
+  read_section<Draft>(draft.root, kRoot, draft);
+  if (draft.ports.empty()) draft.root.fail("ports: lists no port", "describe at least one port");
+  check_port_names(draft);
+  check_addresses(draft);
+  check_routes(draft);
+  check_access(draft);
+  check_tcp(draft);
+  check_control(draft);
+  choose_cores(draft);
+  for (PortDraft& p : draft.ports) draft.config.ports.push_back(std::move(p.port));
+  for (RouteDraft& r : draft.routes) draft.config.routes.push_back(std::move(r.route));
+  for (AccessDraft& a : draft.access) draft.config.access.push_back(std::move(a.rule));
+  return std::move(draft.config);
+}
+
+std::vector<std::string> config_keys() {
+  std::vector<std::string> keys;
+  add_keys<Draft>(keys, "", kRoot);
+  add_keys<Draft>(keys, "dpdk.", kDpdk);
+  add_keys<Draft>(keys, "memory.", kMemory);
+  add_keys<Draft>(keys, "workers.", kWorkers);
+  add_keys<PortDraft>(keys, "ports[].", kPort);
+  add_keys<RouteDraft>(keys, "routes[].", kRoute);
+  add_keys<Draft>(keys, "neighbors.", kNeighbors);
+  add_keys<Draft>(keys, "tcp.", kTcp);
+  add_keys<AccessDraft>(keys, "access[].", kAccess);
+  add_keys<Draft>(keys, "control.", kControl);
+  add_keys<Draft>(keys, "log.", kLog);
+  add_keys<Draft>(keys, "impair.", kImpair);
+  return keys;
+}
+
+}  // namespace postern
