@@ -2,6 +2,7 @@
 // started a second time. Control thread only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -23,11 +24,11 @@ using DpdkLogSink = void (*)(std::string_view line);
 
 struct EalOptions {
   HugepageMode hugepages = HugepageMode::automatic;
-  uint64_t memory = 512 << 20;             // bytes, all sockets together
-  std::string file_prefix = "postern";     // tells DPDK processes of one machine apart
-  std::vector<std::string> pci_devices;    // PCI addresses; empty: the PCI bus is not looked at
-  std::vector<std::string> extra_args;     // appended as they are
-  DpdkLogSink log = nullptr;               // warnings and worse; null: standard error
+  uint64_t memory = 512 << 20;           // bytes, all sockets together
+  std::string file_prefix = "postern";   // tells DPDK processes of one machine apart
+  std::vector<std::string> pci_devices;  // PCI addresses; empty: the PCI bus is not looked at
+  std::vector<std::string> extra_args;   // appended as they are
+  DpdkLogSink log = nullptr;             // warnings and worse; null: standard error
 };
 
 // The argument vector for rte_eal_init. `cpus`: logical CPUs that the calling thread may use; it
@@ -69,8 +70,11 @@ class LogCapture {
   ~LogCapture();
   LogCapture(const LogCapture&) = delete;
   LogCapture& operator=(const LogCapture&) = delete;
-  // The last line of error level seen, without the driver's prefix; empty if none.
+  // The last line logged since, without the name of the function; empty if none.
   [[nodiscard]] std::string last_line() const;
+
+ private:
+  size_t mark_;
 };
 
 }  // namespace postern

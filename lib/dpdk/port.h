@@ -17,16 +17,16 @@
 namespace postern {
 
 struct PortOptions {
-  std::string name;    // for messages and pool names
-  std::string device;  // "0000:03:00.0" or "net_af_packet0,iface=veth0"
+  std::string name;     // for messages and pool names
+  std::string device;   // "0000:03:00.0" or "net_af_packet0,iface=veth0"
   uint16_t queues = 1;  // of each direction wanted: one per worker
   uint16_t mtu = 1500;
   uint16_t rx_descriptors = 1024;
   uint16_t tx_descriptors = 1024;
-  std::optional<MacAddress> mac;   // instead of the device's own
-  bool checksum_offload = true;    // use what the device has
-  bool rx_interrupts = true;       // so that a sleeping worker can be woken, where there are any
-  bool promiscuous = false;        // needed by nothing so far
+  std::optional<MacAddress> mac;  // instead of the device's own
+  bool checksum_offload = true;   // use what the device has
+  bool rx_interrupts = true;      // so that a sleeping worker can be woken, where there are any
+  bool promiscuous = false;       // needed by nothing so far
 };
 
 struct LinkState {
@@ -72,9 +72,9 @@ class Port {
   [[nodiscard]] const MacAddress& mac() const { return mac_; }
   [[nodiscard]] uint16_t mtu() const { return options_.mtu; }
   [[nodiscard]] uint32_t max_frame() const;  // bytes without FCS, one VLAN tag included
-  [[nodiscard]] const std::string& driver() const { return driver_; }    // "net_af_packet"
-  [[nodiscard]] const std::string& device() const { return device_; }    // DPDK's name of it
-  [[nodiscard]] int socket() const { return socket_; }                   // NUMA node, -1 unknown
+  [[nodiscard]] const std::string& driver() const { return driver_; }  // "net_af_packet"
+  [[nodiscard]] const std::string& device() const { return device_; }  // DPDK's name of it
+  [[nodiscard]] int socket() const { return socket_; }                 // NUMA node, -1 unknown
   [[nodiscard]] const TxOffloads& tx_offloads() const { return tx_offloads_; }
   [[nodiscard]] const RxOffloads& rx_offloads() const { return rx_offloads_; }
   [[nodiscard]] bool multi_segment_tx() const { return multi_segment_tx_; }
@@ -120,8 +120,8 @@ class Port {
   TxOffloads tx_offloads_;
   RxOffloads rx_offloads_;
   std::unique_ptr<PacketPool> rx_pool_;
-  std::vector<Wait> waits_;        // by queue
-  std::vector<int> packet_fds_;    // sockets that the driver opened while probing, by number
+  std::vector<Wait> waits_;      // by queue
+  std::vector<int> packet_fds_;  // sockets that the driver opened while probing, by number
 };
 
 }  // namespace postern
