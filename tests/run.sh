@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# Builds Postern and runs its tests. Its last line is `N passed, N failed`.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: sudo tests/run.sh [OPTION]...
+
+Without options: builds in build/ and runs the unit, script, simulation and system tests.
+
+  --suite NAME      only this one: unit, script, sim, system or quickstart; may be repeated
+  --filter REGEX    only the tests whose name matches
+  --quick           smaller transfers in the system tests, fewer seeds in the simulations
+  --sanitize LIST   instead: build with these sanitizers in a directory of their own and run the
+                    unit, script and simulation tests: address,undefined or thread; may be repeated
+  --format          instead: clang-format agrees with every C and C++ file
+  --clang-tidy      instead: clang-tidy finds nothing in lib/ and app/
+  --all             everything above
+  --build DIR       build directory, default build/
+TEXT
+}
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/.." && pwd)
+. "$root/deploy/common.sh"
+
+suites=() sanitizers=() filter='' quick=false format=false tidy=false all=false build=$root/build
+while [ $# -gt 0 ]; do
+  case $1 in
+    --suite | --filter | --sanitize | --build) [ $# -gt 1 ] || die "$1 wants a value" ;;&
+    --suite)
+      [[ $2 =~ ^(unit|script|sim|system|quickstart)$ ]] || die "no suite is named $2"
+      suites+=("$2")
+      shift
+      ;;
+    --filter) filter=$2 && shift ;;
+    --sanitize)
+      [[ $2 =~ ^(address,undefined|address|undefined|thread)$ ]] || die "cannot sanitize $2"
+      sanitizers+=("$2")
+      shift
+      ;;
+    --build) build=$(realpath -m "$2") && shift ;;
+    --quick) quick=true ;;
+    --format) format=true ;;
+    --clang-tidy) tidy=true ;;
+    --all) all=true ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+  shift
+done
+if $all; then
+  suites=(unit script sim system quickstart) sanitizers=('address,undefined' thread)
+  format=true tidy=true
+elif [ ${#suites[@]} = 0 ] && [ ${#sanitizers[@]} = 0 ] && ! $format && ! $tidy; then
+  suites=(unit script sim system)
+fi
+wants() { [[ " ${suites[*]} " == *" $1 "* ]]; }
+if wants system || wants quickstart; then need_root "$@"; fi
+
+log_dir=$(mktemp -d)
+trap 'rm -rf -- "$log_dir"' EXIT
+results=$log_dir/results
+: >"$results"
+export POSTERN_TEST_QUICK=$quick
+
+# record PASS|FAIL|SKIP NAME SECONDS [WHY]: the line that the total is made from
+record() {
+  printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "${4:-}" >>"$results"
+  local color=$green
+  if [ "$1" = FAIL ]; then color=$red; fi
+  printf '%s%s%s  %s (%s s)%s\n' "$color" "$1" "$plain" "$2" "$3" "${4:+ : $4}"
+}
+
+# check NAME COMMAND...: a test that is a command; its output is shown when it fails
+check() {
+  local name=$1 begin=$SECONDS log=$log_dir/check.log
+  shift
+  [[ $name =~ $filter ]] || return 0
+  if "$@" >"$log" 2>&1; then
+    record PASS "$name" $((SECONDS - begin))
+  else
+    cat "$log"
+    record FAIL "$name" $((SECONDS - begin))
+  fi
+}
+
+# Runs Meson's suites in a build directory; each GoogleTest case counts as a test.
+run_meson_suites() { # BUILD PREFIX SUITE...
+  local directory=$1 prefix=$2
+  shift 2
+  "$here/meson_results.py" --build "$directory" --prefix "$prefix" --filter "$filter" \
+    --results "$results" "$@" || true
+}
+
+# ThreadSanitizer and AddressSanitizer want the address space where they expect it.
+without_aslr() {
+  if setarch -R true 2>/dev/null; then setarch -R "$@"; else "$@"; fi
+}
+
+run_sanitizer() { # LIST
+  local directory=$root/build-${1//,/-} options="--buildtype=debugoptimized -Db_sanitize=$1"
+  step "Build with sanitizers: $1"
+  case $1 in
+    # The second compiler gets its turn here. Clang cannot link sanitized libraries with lundef.
+    thread)
+      CC="$ccache clang" CXX="$ccache clang++" \
+        build_tree "$directory" "$options -Db_lundef=false" meson-test-prereq
+      ;;
+    *) CC="$ccache gcc" CXX="$ccache g++" build_tree "$directory" "$options" meson-test-prereq ;;
+  esac
+  step "Unit, script and simulation tests with sanitizers: $1"
+  without_aslr "$here/meson_results.py" --build "$directory" --prefix "$1/" --filter "$filter" \
+    --results "$results" unit script sim || true
+}
+
+sources() { git -C "$root" ls-files -- '*.cc' '*.h' '*.hpp' '*.c' | sed "s|^|$root/|"; }
+check_format() { sources | xargs -r clang-format --dry-run -Werror; }
+check_tidy() {
+  grep -oE '"file": "[^"]*/(lib|app)/[^"]*"' "$build/compile_commands.json" | cut -d'"' -f4 |
+    sed 's|^\.\./||' | sort -u | (cd "$root" && xargs -r -P "$(nproc)" -n 4 clang-tidy -p "$build" --quiet)
+}
+
+step "Packages"
+packages=("${packages_build[@]}" ccache)
+if wants system || wants quickstart; then
+  packages+=(iproute2 ethtool iputils-ping curl procps netcat-openbsd iperf3 tshark)
+fi
+if [ ${#sanitizers[@]} != 0 ]; then packages+=(clang libclang-rt-14-dev); fi
+if $format; then packages+=(clang-format git); fi
+if $tidy; then packages+=(clang-tidy clang); fi
+install_packages "${packages[@]}"
+ccache=$(command -v ccache || true)
+
+if [ ${#suites[@]} != 0 ] || $tidy; then
+  step "Build"
+  build_tree "$build" "--buildtype=release"
+fi
+for sanitizer in "${sanitizers[@]}"; do run_sanitizer "$sanitizer"; done
+if $format; then
+  step "Formatting"
+  check clang-format check_format
+fi
+if $tidy; then
+  step "Lint"
+  check clang-tidy check_tidy
+fi
+pure=()
+for suite in unit script sim; do
+  if wants $suite; then pure+=("$suite"); fi
+done
+if [ ${#pure[@]} != 0 ]; then
+  step "Tests: ${pure[*]}"
+  run_meson_suites "$build" "" "${pure[@]}"
+fi
+if wants system; then
+  step "System tests: the Linux kernel as the peer"
+  "$here/system/run.py" --build "$build" --filter "$filter" --results "$results" || true
+fi
+if wants quickstart; then
+  step "Quickstart, end to end"
+  check quickstart/without_hugepages "$root/deploy/quickstart.sh"
+  check quickstart/with_hugepages "$root/deploy/quickstart.sh" --hugepages
+  check quickstart/keep_and_stop "$here/system/quickstart_keep.sh"
+fi
+
+count() { awk -F'\t' -v what="$1" '$1 == what { n++ } END { print n + 0 }' "$results"; }
+passed=$(count PASS) failed=$(count FAIL) skipped=$(count SKIP)
+step "Result"
+awk -F'\t' '$1 == "SKIP" { printf "skipped: %s: %s\n", $2, $4 } $1 == "FAIL" { printf "failed: %s%s\n", $2, $4 == "" ? "" : ": " $4 }' "$results"
+if [ $((passed + failed)) = 0 ]; then
+  say "No test matches."
+  failed=1
+fi
+line="$passed passed, $failed failed"
+if [ "$skipped" != 0 ]; then line+=", $skipped skipped"; fi
+say "$line"
+[ "$failed" = 0 ]
