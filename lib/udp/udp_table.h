@@ -1,0 +1,60 @@
+// Which UDP socket a datagram belongs to. The most specific one: connected to the sender, then
+// bound to the address, then bound to the port alone. RFC 768; RFC 1122 4.1.3.5.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/address.h"
+#include "base/hash.h"
+
+namespace postern {
+
+struct UdpBinding {
+  Endpoint local;   // address any: every address
+  Endpoint remote;  // port 0: not connected
+  bool v6_only = false;
+  friend bool operator==(const UdpBinding&, const UdpBinding&) = default;
+};
+
+// Maps bindings to socket indices below `capacity`. Several sockets may have the same binding
+// (SO_REUSEPORT): a flow always goes to the same one of them. All operations are O(1).
+class UdpTable {
+ public:
+  static constexpr uint32_t kNone = UINT32_MAX;
+
+  UdpTable(uint32_t capacity, const HashSecret& secret);
+
+  void insert(uint32_t socket, const UdpBinding& binding) noexcept;
+  // `socket` was inserted.
+  void remove(uint32_t socket) noexcept;
+  [[nodiscard]] const UdpBinding& binding(uint32_t socket) const noexcept {
+    return nodes_[socket].binding;
+  }
+
+  // The socket for a datagram from `remote` to `local`, or kNone.
+  [[nodiscard]] uint32_t find(const Endpoint& local, const Endpoint& remote) const noexcept;
+  // Some socket on this port is connected: to another peer, if find() found nothing.
+  [[nodiscard]] bool connected_on(uint16_t port) const noexcept {
+    return connected_on_port_[port] != 0;
+  }
+
+ private:
+  struct Node {
+    UdpBinding binding;
+    uint32_t next = kNone;
+    uint32_t hash = 0;
+  };
+  [[nodiscard]] uint32_t hash_of(const Endpoint& local, const Endpoint& remote) const noexcept;
+  [[nodiscard]] uint32_t find_exact(const Endpoint& local, const Endpoint& remote, bool is_v4,
+                                    uint32_t flow) const noexcept;
+
+  std::vector<Node> nodes_;
+  std::vector<uint32_t> buckets_;
+  std::vector<uint16_t> connected_on_port_;
+  KeyedHash hash_;
+  uint32_t mask_;
+  uint32_t connected_ = 0;
+};
+
+}  // namespace postern
