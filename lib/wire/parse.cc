@@ -135,6 +135,12 @@ Drop parse_transport(Frame& f) {
   return Drop::none;
 }
 
+// A fragment's place: within the largest datagram, and all but the last in units of 8 bytes (RFC
+// 791 3.2, RFC 8200 4.5). What else reassembly needs is in the header.
+bool fragment_place_possible(size_t offset, size_t length, bool more) {
+  return offset + length <= 65535 && (!more || (length % 8 == 0 && length > 0));
+}
+
 // ---- IPv4 ----
 
 // RFC 1122 3.2.1.3: no packet from the wire comes from group, broadcast, loopback or "this" net.
@@ -184,8 +190,13 @@ Drop parse_ipv4(Frame& f) {
   f.out.protocol = ip->protocol;
   f.out.ttl = ip->ttl;
   f.out.tos = ip->tos;
-  f.out.fragment =
-      (ip->flags_fragment.host() & (Ipv4Header::kMoreFragments | Ipv4Header::kOffsetMask)) != 0;
+  const uint16_t place = ip->flags_fragment.host();
+  const size_t offset = size_t{place & Ipv4Header::kOffsetMask} * 8U;
+  const bool more = (place & Ipv4Header::kMoreFragments) != 0;
+  f.out.fragment = more || offset != 0;
+  if (f.out.fragment && !fragment_place_possible(offset, total - header, more)) {
+    return Drop::ip4_malformed;
+  }
   return parse_transport(f);
 }
 
@@ -230,8 +241,10 @@ bool take_fragment(Frame& f, uint8_t* next) {
   if (fragment == nullptr) return false;
   *next = fragment->next_header;
   const uint16_t place = fragment->offset_more.host();
-  f.out.fragment = (place & (Ipv6Fragment::kOffsetMask | Ipv6Fragment::kMore)) != 0;
-  return true;
+  const bool more = (place & Ipv6Fragment::kMore) != 0;
+  const size_t offset = place & Ipv6Fragment::kOffsetMask;
+  f.out.fragment = more || offset != 0;
+  return !f.out.fragment || fragment_place_possible(offset, f.cursor.remaining(), more);
 }
 
 // RFC 8200 4.1: hop-by-hop options are first or absent; the chain ends at the first header that is
