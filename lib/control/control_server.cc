@@ -29,10 +29,13 @@ constexpr size_t kMostConnections = 64;
 class ControlServer::Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(ControlServer& server, stream_protocol::socket socket)
-      : server_(server), socket_(std::move(socket)), deadline_(server.io_) {
-    ++server_.connections_;
+      : server_(server),
+        socket_(std::move(socket)),
+        deadline_(server.io_),
+        count_(server.connections_) {
+    ++*count_;
   }
-  ~Connection() { --server_.connections_; }
+  ~Connection() { --*count_; }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -94,6 +97,7 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
   std::string input_;
   std::string output_;
   bool last_ = false;
+  std::shared_ptr<size_t> count_;
 };
 
 ControlServer::ControlServer(boost::asio::io_context& io, int listen_fd,
@@ -125,7 +129,7 @@ void ControlServer::accept() {
       const auto connection = std::make_shared<Connection>(*this, std::move(socket));
       if (!allowed_(peer)) {
         connection->refuse("permission denied: be root or in the group of control.group");
-      } else if (connections_ > kMostConnections) {
+      } else if (*connections_ > kMostConnections) {
         connection->refuse("too many connections to the control socket");
       } else {
         connection->read();

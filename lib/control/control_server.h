@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -48,7 +49,7 @@ class ControlServer {
   void handle(std::string verb, ControlHandler handler);
   // Stops accepting; connections end when their request under way does.
   void stop();
-  [[nodiscard]] size_t size() const { return connections_; }
+  [[nodiscard]] size_t size() const { return *connections_; }
 
  private:
   class Connection;
@@ -60,7 +61,7 @@ class ControlServer {
   boost::asio::steady_timer retry_;
   std::function<bool(const Credentials&)> allowed_;
   std::map<std::string, ControlHandler, std::less<>> handlers_;
-  size_t connections_ = 0;
+  std::shared_ptr<size_t> connections_ = std::make_shared<size_t>(0);  // they may outlive us
 };
 
 }  // namespace postern

@@ -13,10 +13,10 @@ namespace postern {
 void start_logging(std::string_view level, const std::filesystem::path& file) {
   spdlog::sink_ptr sink;
   if (file.empty()) {
-    sink = std::make_shared<spdlog::sinks::stderr_color_sink_st>();
+    sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
   } else {
     try {
-      sink = std::make_shared<spdlog::sinks::basic_file_sink_st>(file.string());
+      sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string());
     } catch (const spdlog::spdlog_ex& error) {
       throw std::system_error(errno != 0 ? errno : EIO, std::generic_category(), error.what());
     }

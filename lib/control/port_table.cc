@@ -81,6 +81,7 @@ PortTable::Result PortTable::bind(const Reservation& wanted, uint32_t random) {
   const uint32_t binding = next_binding();
   by_port_.emplace(key(wanted.protocol, reservation.local.port), binding);
   by_binding_.emplace(binding, reservation);
+  ++per_app_[wanted.app];
   return {0, binding, reservation.local};
 }
 
@@ -113,12 +114,14 @@ bool PortTable::unbind(uint16_t app, uint32_t binding) {
       std::find_if(first, last, [&](const auto& pair) { return pair.second == binding; });
   by_port_.erase(entry);
   by_binding_.erase(binding);
+  if (--per_app_[app] == 0) per_app_.erase(app);
   return true;
 }
 
 void PortTable::remove_app(uint16_t app) {
   std::erase_if(by_port_, [&](const auto& e) { return by_binding_.at(e.second).app == app; });
   std::erase_if(by_binding_, [&](const auto& entry) { return entry.second.app == app; });
+  per_app_.erase(app);
 }
 
 Reservation* PortTable::find(uint16_t app, uint32_t binding) {
@@ -127,8 +130,8 @@ Reservation* PortTable::find(uint16_t app, uint32_t binding) {
 }
 
 size_t PortTable::count(uint16_t app) const {
-  return static_cast<size_t>(std::count_if(by_binding_.begin(), by_binding_.end(),
-                                           [&](const auto& e) { return e.second.app == app; }));
+  const auto found = per_app_.find(app);
+  return found == per_app_.end() ? 0 : found->second;
 }
 
 }  // namespace postern

@@ -51,7 +51,7 @@ class PortTable {
   // nullptr if it is not this application's. Valid until the next call that is not const.
   [[nodiscard]] Reservation* find(uint16_t app, uint32_t binding);
   [[nodiscard]] size_t size() const { return by_binding_.size(); }
-  [[nodiscard]] size_t count(uint16_t app) const;
+  [[nodiscard]] size_t count(uint16_t app) const;  // reservations of one application
 
  private:
   using PortKey = uint32_t;  // protocol << 16 | port
@@ -66,6 +66,7 @@ class PortTable {
   uint32_t last_binding_ = 0;
   std::unordered_map<uint32_t, Reservation> by_binding_;
   std::multimap<PortKey, uint32_t> by_port_;
+  std::unordered_map<uint16_t, size_t> per_app_;
 };
 
 }  // namespace postern

@@ -92,8 +92,11 @@ void Session::dispatch(std::span<const std::byte> message) {
 }
 
 void Session::reply(const shm_attach_reply& message, std::span<const int> fds) {
-  if (message.error != 0) attached_ = false;  // may try again, need not be told of its end
-  send(std::as_bytes(std::span(&message, 1)), fds);
+  if (message.error == 0) return send(std::as_bytes(std::span(&message, 1)), fds);
+  // Refused: the session ends here, and its handler need not be told.
+  attached_ = false;
+  if (!closed()) send_message(socket_.native_handle(), std::as_bytes(std::span(&message, 1)), {});
+  close();
 }
 
 void Session::reply(const shm_bind_reply& message) {
@@ -178,17 +181,16 @@ void SessionServer::admit(int fd) {
     ::close(fd);
     return;
   }
-  size_t& of_user = per_user_[peer.uid];
-  if (sessions_.size() >= limits_.sessions || of_user >= limits_.per_user) {
+  const auto of_user = per_user_.find(peer.uid);
+  if (sessions_.size() >= limits_.sessions ||
+      (of_user != per_user_.end() && of_user->second >= limits_.per_user)) {
     spdlog::warn("refused a session of {}: too many sessions", peer.to_string());
-    send_message(fd,
-                 std::as_bytes(std::span(
-                     std::array{attach_refusal(EMFILE, "too many sessions; close some")})),
-                 {});
+    const shm_attach_reply refusal = attach_refusal(EMFILE, "too many sessions; close some");
+    send_message(fd, std::as_bytes(std::span(&refusal, 1)), {});
     ::close(fd);
     return;
   }
-  ++of_user;
+  ++per_user_[peer.uid];
   const auto session = std::make_shared<Session>(*this, fd, std::move(peer));
   sessions_.insert(session);
   session->attach_deadline_.expires_after(kAttachDeadline);

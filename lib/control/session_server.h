@@ -32,6 +32,8 @@ class Session : public std::enable_shared_from_this<Session> {
   [[nodiscard]] bool closed() const { return !socket_.is_open(); }
 
   // Answers the request under way; `fds` ride along and stay the caller's. No effect once closed.
+  // An ATTACH answered with an error ends the session. The peer may turn out to be gone while this
+  // runs: on_closed is then called from here.
   void reply(const shm_attach_reply& message, std::span<const int> fds);
   void reply(const shm_bind_reply& message);
   // Ends the session from this side; SessionHandler::on_closed is not called.

@@ -1,0 +1,93 @@
+#include "daemon/stack_config.h"
+
+#include <sys/random.h>
+
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+
+namespace postern {
+namespace {
+
+uint16_t interface_of(const Config& config, const std::string& name) {
+  for (size_t i = 0; i < config.ports.size(); ++i) {
+    if (config.ports[i].name == name) return static_cast<uint16_t>(i);
+  }
+  throw std::logic_error("route to an unknown port");  // the configuration was checked
+}
+
+}  // namespace
+
+StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
+  StackConfig stack;
+  for (size_t i = 0; i < ports.size(); ++i) {
+    stack.interfaces.push_back(
+        {ports[i]->mac(), config.ports[i].mtu, config.ports[i].addresses, ports[i]->tx_offloads()});
+  }
+  for (const RouteEntry& route : config.routes) {
+    stack.routes.push_back({route.to, route.via.value_or(IpAddress()),
+                            interface_of(config, route.port), route.metric});
+  }
+  stack.neighbors.reachable = config.neighbor_reachable;
+  stack.neighbors.entries = config.neighbor_entries;
+  stack.tcp = config.tcp;
+  stack.max_connections = config.max_connections;
+  const ssize_t got = getrandom(stack.secret.data(), sizeof stack.secret, 0);
+  if (got != static_cast<ssize_t>(sizeof stack.secret)) {
+    throw std::system_error(errno, std::generic_category(), "getrandom");
+  }
+  return stack;
+}
+
+WorkerOptions worker_options(const Config& config, const StackConfig& stack,
+                             const std::vector<std::unique_ptr<Port>>& ports, uint32_t index) {
+  WorkerOptions options;
+  options.index = index;
+  options.count = static_cast<uint32_t>(config.cores.size());
+  options.core = config.cores[index];
+  options.idle = config.busy ? IdleMode::busy : IdleMode::adaptive;
+  options.idle_spin = config.idle_spin;
+  for (const auto& port : ports) options.ports.push_back(port.get());
+  options.stack = stack;
+  const ImpairConfig& impair = config.impair;
+  options.impairment = {impair.seed == 0 ? 0 : impair.seed + index,
+                        impair.loss,
+                        impair.duplicate,
+                        impair.reorder,
+                        impair.corrupt,
+                        impair.rx,
+                        impair.tx};
+  return options;
+}
+
+EalOptions eal_options(const Config& config, DpdkLogSink log) {
+  EalOptions options;
+  options.hugepages = config.hugepages == Hugepages::automatic ? HugepageMode::automatic
+                      : config.hugepages == Hugepages::on      ? HugepageMode::on
+                                                               : HugepageMode::off;
+  options.memory = config.memory_size;
+  options.file_prefix = config.file_prefix;
+  for (const PortConfig& port : config.ports) {
+    const std::string pci = pci_address(port.device);
+    if (!pci.empty()) options.pci_devices.push_back(pci);
+  }
+  options.extra_args = config.dpdk_extra_args;
+  options.log = log;
+  return options;
+}
+
+PortOptions port_options(const Config& config, const PortConfig& port) {
+  PortOptions options;
+  options.name = port.name;
+  options.device = port.device;
+  options.queues = static_cast<uint16_t>(config.cores.size());
+  options.mtu = port.mtu;
+  options.rx_descriptors = port.rx_descriptors;
+  options.tx_descriptors = port.tx_descriptors;
+  options.mac = port.mac;
+  options.checksum_offload = port.checksum_offload == OffloadMode::automatic;
+  options.rx_interrupts = !config.busy;
+  return options;
+}
+
+}  // namespace postern

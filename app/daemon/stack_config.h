@@ -1,0 +1,24 @@
+// From the operator's configuration to what workers and their stacks are made with. Pure but for
+// the secret, which comes from the kernel's random source.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "control/config.h"
+#include "dataplane/worker.h"
+#include "dpdk/port.h"
+
+namespace postern {
+
+// One for all workers, with its secret. `ports` stand in the order of config.ports.
+StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr<Port>>& ports);
+
+// For the worker `index` of config.cores.
+WorkerOptions worker_options(const Config& config, const StackConfig& stack,
+                             const std::vector<std::unique_ptr<Port>>& ports, uint32_t index);
+
+EalOptions eal_options(const Config& config, DpdkLogSink log);
+PortOptions port_options(const Config& config, const PortConfig& port);
+
+}  // namespace postern

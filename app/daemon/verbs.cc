@@ -1,0 +1,304 @@
+#include "daemon/verbs.h"
+
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <array>
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "control/metrics.h"
+#include "daemon/daemon.h"
+
+namespace postern {
+namespace {
+
+namespace json = boost::json;
+
+constexpr size_t kPage = 512;  // rows that one call to a worker may list
+
+// ---- tables that are asked for page by page ----
+
+// Where a listing stands: {"worker": w, "cursor": c} in the request; the reply carries the next.
+struct Place {
+  size_t worker = 0;
+  uint64_t cursor = 0;
+};
+
+Place place_of(const json::object& request, size_t workers) {
+  Place place;
+  if (const auto* worker = request.if_contains("worker"))
+    place.worker = worker->to_number<size_t>();
+  if (const auto* at = request.if_contains("cursor")) place.cursor = at->to_number<uint64_t>();
+  if (place.worker >= workers) throw std::runtime_error("there is no such worker");
+  return place;
+}
+
+json::value next_place(Place place, size_t workers) {
+  if (place.cursor == UINT64_MAX) place = {place.worker + 1, 0};
+  if (place.worker >= workers) return nullptr;
+  return json::object{{"worker", place.worker}, {"cursor", place.cursor}};
+}
+
+// One page of rows from one worker. list(Worker&, uint64_t*, std::span<Row>) -> size_t runs there,
+// to_json(const Row&) -> json::object here.
+template <class Row, class List, class ToJson>
+void reply_page(Daemon& daemon, const json::object& request, const ControlReply& reply, List list,
+                ToJson to_json) {
+  struct Page {
+    Place place;
+    size_t count = 0;
+    std::array<Row, kPage> rows;
+  };
+  auto page = std::make_shared<Page>();
+  const size_t workers = daemon.workers().size();
+  page->place = place_of(request, workers);
+  daemon.calls().post(
+      page->place.worker,
+      [page = page.get(), list](Worker& worker) noexcept {
+        page->count = list(worker, &page->place.cursor, std::span<Row>(page->rows));
+        return 0;
+      },
+      [page, reply, to_json, workers](int) {
+        json::array rows;
+        for (size_t i = 0; i < page->count; ++i) {
+          json::object row = to_json(page->rows[i]);
+          row["worker"] = page->place.worker;
+          rows.push_back(std::move(row));
+        }
+        reply.ok(
+            json::object{{"rows", std::move(rows)}, {"next", next_place(page->place, workers)}});
+      });
+}
+
+std::string_view state_name(const SocketInfo& socket) {
+  if (socket.listening) return "LISTEN";
+  if (socket.protocol == IPPROTO_UDP) return socket.remote.port == 0 ? "UNCONN" : "ESTAB";
+  switch (socket.state) {
+    case TcpState::established:
+      return "ESTAB";
+    case TcpState::syn_sent:
+      return "SYN-SENT";
+    case TcpState::syn_received:
+      return "SYN-RECV";
+    case TcpState::fin_wait_1:
+      return "FIN-WAIT-1";
+    case TcpState::fin_wait_2:
+      return "FIN-WAIT-2";
+    case TcpState::time_wait:
+      return "TIME-WAIT";
+    case TcpState::closed:
+      return "CLOSED";
+    case TcpState::close_wait:
+      return "CLOSE-WAIT";
+    case TcpState::last_ack:
+      return "LAST-ACK";
+    case TcpState::listen:
+      return "LISTEN";
+    case TcpState::closing:
+      return "CLOSING";
+  }
+  return "?";
+}
+
+json::object socket_json(const SocketInfo& socket, const Applications& applications) {
+  json::object row{{"protocol", socket.protocol == IPPROTO_TCP ? "tcp" : "udp"},
+                   {"state", state_name(socket)},
+                   {"local", socket.local.to_string()},
+                   {"remote", socket.remote.to_string()},
+                   {"receive_queue", socket.receive_queue},
+                   {"send_queue", socket.send_queue},
+                   {"orphan", socket.orphan != 0}};
+  if (socket.listening) row["backlog"] = socket.backlog;
+  if (socket.mss != 0) row["mss"] = socket.mss;
+  // An orphan's application may be gone already, and its number another's.
+  const Application* app = socket.orphan != 0 ? nullptr : applications.find(socket.socket.app);
+  if (app != nullptr) {
+    row["application"] = json::object{
+        {"id", app->id}, {"name", app->name}, {"pid", app->peer.pid}, {"uid", app->peer.uid}};
+  }
+  return row;
+}
+
+void ss(Daemon& daemon, const json::object& request, const ControlReply& reply) {
+  reply_page<SocketInfo>(
+      daemon, request, reply,
+      [](Worker& worker, uint64_t* cursor, std::span<SocketInfo> out) noexcept {
+        return worker.stack().list_sockets(cursor, out);
+      },
+      [&daemon](const SocketInfo& row) { return socket_json(row, daemon.applications()); });
+}
+
+void neigh(Daemon& daemon, const json::object& request, const ControlReply& reply) {
+  reply_page<NeighborInfo>(
+      daemon, request, reply,
+      [](Worker& worker, uint64_t* cursor, std::span<NeighborInfo> out) noexcept {
+        return worker.stack().list_neighbors(cursor, out, worker.now());
+      },
+      [&daemon](const NeighborInfo& row) {
+        return json::object{{"address", row.address.to_string()},
+                            {"port", daemon.config().ports.at(row.interface).name},
+                            {"mac", row.mac.is_zero() ? "" : to_string(row.mac)},
+                            {"state", row.state},
+                            {"age_ms", row.age / std::chrono::milliseconds(1)}};
+      });
+}
+
+// ---- link ----
+
+json::object port_json(const PortConfig& config, const Port& port) {
+  json::array addresses;
+  for (const Prefix& prefix : config.addresses) addresses.push_back(prefix.to_string().c_str());
+  const LinkState link = port.link();
+  const PortStats stats = port.stats();
+  return {{"name", config.name},
+          {"device", config.device},
+          {"driver", port.driver()},
+          {"mac", to_string(port.mac())},
+          {"mtu", port.mtu()},
+          {"up", link.up},
+          {"mbps", link.mbps},
+          {"addresses", std::move(addresses)},
+          {"queues", port.queues()},
+          {"capabilities", port.capabilities()},
+          {"rx_packets", stats.rx_packets},
+          {"rx_bytes", stats.rx_bytes},
+          {"rx_missed", stats.rx_missed},
+          {"rx_errors", stats.rx_errors},
+          {"rx_no_buffer", stats.rx_no_buffer},
+          {"tx_packets", stats.tx_packets},
+          {"tx_bytes", stats.tx_bytes},
+          {"tx_errors", stats.tx_errors}};
+}
+
+json::value link(const Daemon& daemon) {
+  json::array out;
+  for (size_t i = 0; i < daemon.ports().size(); ++i) {
+    out.push_back(port_json(daemon.config().ports[i], *daemon.ports()[i]));
+  }
+  return out;
+}
+
+// ---- counters ----
+
+std::vector<Counters> counters(const Daemon& daemon) {
+  std::vector<Counters> out;
+  for (const auto& worker : daemon.workers()) {
+    const PublishedCounters& published = worker->counters();
+    Counters& copy = out.emplace_back();
+    for (size_t i = 0; i < kCounterCount; ++i) {
+      copy.values[i] = published.values[i].load(std::memory_order_relaxed);
+    }
+    for (size_t i = 0; i < kDropCount; ++i) {
+      copy.drops[i] = published.drops[i].load(std::memory_order_relaxed);
+    }
+  }
+  return out;
+}
+
+std::string_view state_name(Application::State state) {
+  switch (state) {
+    case Application::State::attaching:
+      return "attaching";
+    case Application::State::attached:
+      return "attached";
+    case Application::State::leaving:
+      return "leaving";
+  }
+  return "?";
+}
+
+using Usages = std::vector<Stack::AppUsage>;  // by position in the list of ids
+
+json::object application_json(const Application& app, const std::vector<Usages>& workers,
+                              size_t position, size_t ports) {
+  Stack::AppUsage sum;
+  for (const Usages& usage : workers) {
+    sum.rx_units_used += usage[position].rx_units_used;
+    sum.sockets += usage[position].sockets;
+    sum.orphans += usage[position].orphans;
+  }
+  return {{"id", app.id},
+          {"name", app.name},
+          {"pid", app.peer.pid},
+          {"uid", app.peer.uid},
+          {"rule", app.rule->who},
+          {"state", state_name(app.state)},
+          {"sockets", sum.sockets},
+          {"orphans", sum.orphans},
+          {"bindings", ports},
+          {"receive_bytes_used", uint64_t{sum.rx_units_used} * SHM_CHUNK_UNIT},
+          {"receive_bytes", app.segment->options().rx_pool_bytes * workers.size()}};
+}
+
+void stats(Daemon& daemon, const ControlReply& reply) {
+  auto ids = std::make_shared<std::vector<AppId>>();
+  for (const auto& [id, app] : daemon.applications().all()) ids->push_back(id);
+  auto used = std::make_shared<std::vector<Usages>>(daemon.workers().size(), Usages(ids->size()));
+  daemon.calls().post_all(
+      [ids = ids.get(), used = used.get()](Worker& worker) noexcept {
+        Usages& mine = (*used)[worker.options().index];
+        for (size_t i = 0; i < ids->size(); ++i) mine[i] = worker.stack().usage((*ids)[i]);
+        return 0;
+      },
+      [&daemon, reply, ids, used](const std::vector<int>&) {
+        const Applications& all = daemon.applications();
+        json::array applications;
+        for (size_t i = 0; i < ids->size(); ++i) {
+          const Application* app = all.find((*ids)[i]);
+          if (app == nullptr) continue;  // forgotten in the meantime
+          applications.push_back(application_json(*app, *used, i, all.ports().count(app->id)));
+        }
+        json::object out = stats_json(counters(daemon)).as_object();
+        out["uptime_seconds"] = daemon.uptime().count();
+        out["applications"] = std::move(applications);
+        reply.ok(std::move(out));
+      });
+}
+
+json::value version(const Daemon& daemon) {
+  return json::object{
+      {"posternd", POSTERN_VERSION},
+      {"dpdk", Eal::version()},
+      {"abi", std::to_string(SHM_VERSION_MAJOR) + '.' + std::to_string(SHM_VERSION_MINOR)},
+      {"pid", getpid()},
+      {"uptime_seconds", daemon.uptime().count()},
+      {"config", daemon.config().file}};
+}
+
+bool flag(const json::object& request, std::string_view name) {
+  const json::value* value = request.if_contains(name);
+  return value != nullptr && value->is_bool() && value->as_bool();
+}
+
+}  // namespace
+
+void register_verbs(ControlServer& server, Daemon& daemon) {
+  using Request = json::object;
+  server.handle("ss", [&daemon](const Request& request, const ControlReply& reply) {
+    ss(daemon, request, reply);
+  });
+  server.handle("neigh", [&daemon](const Request& request, const ControlReply& reply) {
+    neigh(daemon, request, reply);
+  });
+  server.handle("link",
+                [&daemon](const Request&, const ControlReply& reply) { reply.ok(link(daemon)); });
+  server.handle("drops", [&daemon](const Request& request, const ControlReply& reply) {
+    reply.ok(drops_json(counters(daemon), flag(request, "all")));
+  });
+  server.handle("stats",
+                [&daemon](const Request&, const ControlReply& reply) { stats(daemon, reply); });
+  server.handle("metrics", [&daemon](const Request&, const ControlReply& reply) {
+    reply.ok(prometheus_text(counters(daemon)).c_str());
+  });
+  server.handle("version", [&daemon](const Request&, const ControlReply& reply) {
+    reply.ok(version(daemon));
+  });
+}
+
+}  // namespace postern
