@@ -162,6 +162,7 @@ if wants quickstart; then
   check quickstart/without_hugepages "$root/deploy/quickstart.sh"
   check quickstart/with_hugepages "$root/deploy/quickstart.sh" --hugepages
   check quickstart/keep_and_stop "$here/system/quickstart_keep.sh"
+  check quickstart/interrupted "$here/system/quickstart_interrupt.sh"
 fi
 
 count() { awk -F'\t' -v what="$1" '$1 == what { n++ } END { print n + 0 }' "$results"; }

@@ -70,7 +70,7 @@ class Staging:
         self.cli = build / "app/cli/postern"
         self.bin = directory / "bin"
         self.bin.mkdir(mode=0o755)
-        wanted = [*(build / "app/examples").iterdir(), *(build / "tests/system").rglob("*"),
+        wanted = [self.cli, *(build / "app/examples").rglob("*"), *(build / "tests/system").rglob("*"),
                   *(build / "lib/client").glob("libpostern.so*"),
                   *(HERE / n for n in ("app.py", "postern_api.py", "pattern.py"))]
         for path in wanted:
