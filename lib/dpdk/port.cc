@@ -2,7 +2,9 @@
 
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -31,7 +33,7 @@ struct DriverTraits {
 };
 
 constexpr DriverTraits kDrivers[] = {
-    {"net_af_packet", Interrupts::no, AF_PACKET, false, "does the process have CAP_NET_RAW?"},
+    {"net_af_packet", Interrupts::no, AF_PACKET, true, "does the process have CAP_NET_RAW?"},
     {"net_af_xdp", Interrupts::no, AF_XDP, false,
      "does the process have CAP_BPF and CAP_NET_ADMIN?"},
     {"net_tap", Interrupts::ask, 0, false, "does the process have CAP_NET_ADMIN and /dev/net/tun?"},
@@ -73,6 +75,23 @@ std::string argument(std::string_view arguments, std::string_view key) {
   return {};
 }
 
+// The kernel's idea of it, 0 if it will not say.
+uint32_t interface_mtu(const std::string& interface) {
+  ifreq request{};
+  interface.copy(request.ifr_name, IFNAMSIZ - 1);
+  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const bool ok = fd >= 0 && ioctl(fd, SIOCGIFMTU, &request) == 0;
+  if (fd >= 0) ::close(fd);
+  return ok ? static_cast<uint32_t>(request.ifr_mtu) : 0;
+}
+
+// Bytes of a slot of its ring: the frame and the kernel's header. Slots must fill blocks, and
+// blocks pages, without rest.
+uint32_t af_packet_slot(uint16_t mtu) {
+  const uint32_t need = uint32_t{mtu} + RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN + TPACKET2_HDRLEN + 16;
+  return need <= 2048 ? 2048 : RTE_ALIGN_CEIL(need, 4096U);
+}
+
 // What net_af_packet needs for this MTU, these queues and descriptors and does not choose itself.
 void complete_af_packet(const PortOptions& options, std::string& arguments) {
   const auto add = [&arguments](std::string_view key, uint64_t value) {
@@ -85,6 +104,11 @@ void complete_af_packet(const PortOptions& options, std::string& arguments) {
   if (if_nametoindex(interface.c_str()) == 0) {
     throw DpdkError("there is no network interface '" + interface + "'; `ip link` lists them");
   }
+  const uint32_t mtu = interface_mtu(interface);
+  if (mtu < options.mtu) {
+    throw DpdkError("the interface " + interface + " has an MTU of " + std::to_string(mtu) +
+                    "; ip link set " + interface + " mtu " + std::to_string(options.mtu));
+  }
   const std::string pairs = argument(arguments, "qpairs");
   if (!pairs.empty() && pairs != std::to_string(options.queues)) {
     // The kernel spreads packets over all of them; those of a queue that nobody reads are lost.
@@ -92,9 +116,8 @@ void complete_af_packet(const PortOptions& options, std::string& arguments) {
                     " workers; leave qpairs out");
   }
   add("qpairs", options.queues);
-  // A ring slot also holds the kernel's header; slots fill pages without rest.
-  const uint32_t slot = std::bit_ceil(uint32_t{options.mtu} + 22 + TPACKET2_HDRLEN + 16);
-  add("framesz", std::max(slot, 2048U));
+  const uint32_t slot = af_packet_slot(options.mtu);
+  add("framesz", slot);
   add("blocksz", std::max(slot, 4096U));
   add("framecnt", std::max<uint32_t>(options.rx_descriptors, 2));
 }
@@ -142,7 +165,8 @@ void Port::attach_device() {
     std::string arguments = comma == std::string::npos ? "" : options_.device.substr(comma + 1);
     const DriverTraits& traits = traits_of(device_);
     if (traits.driver == std::string_view("net_af_packet")) complete_af_packet(options_, arguments);
-    if (rte_eth_dev_get_port_by_name(device_.c_str(), &id_) == 0) {
+    uint16_t other = 0;
+    if (rte_eth_dev_get_port_by_name(device_.c_str(), &other) == 0) {
       throw DpdkError("the device '" + device_ + "' is there already; give each its own number");
     }
     const LogCapture capture;
@@ -226,12 +250,14 @@ void Port::configure(bool interrupts) {
 }
 
 void Port::apply_mtu_and_mac() {
-  uint16_t current = 0;
-  rte_eth_dev_get_mtu(id_, &current);
-  const int result = rte_eth_dev_set_mtu(id_, options_.mtu);
-  if (result < 0 && current != options_.mtu && !traits_of(driver_).any_mtu) {
-    throw DpdkError("the device does not take an MTU of " + std::to_string(options_.mtu) + ": " +
-                    error_text(result) + "; it has " + std::to_string(current));
+  if (!traits_of(driver_).any_mtu) {
+    const int result = rte_eth_dev_set_mtu(id_, options_.mtu);
+    uint16_t current = 0;
+    rte_eth_dev_get_mtu(id_, &current);
+    if (result < 0 && current != options_.mtu) {
+      throw DpdkError("the device does not take an MTU of " + std::to_string(options_.mtu) + ": " +
+                      error_text(result) + "; it has " + std::to_string(current));
+    }
   }
   rte_ether_addr address{};
   if (options_.mac) {
@@ -256,9 +282,12 @@ void Port::setup_queues() {
   // In flight at once: the device's, a burst in hand, the caches, and what waits in hand-off rings.
   constexpr uint32_t kPerQueue = 64 + 2 * 512 + 1024;
   if (rx_pool_ == nullptr) {
+    // net_af_packet wants room for a whole slot, however small the frames are.
+    const uint32_t frame = traits_of(driver_).socket_family == AF_PACKET
+                               ? af_packet_slot(options_.mtu)
+                               : std::max(max_frame(), 2048U);
     const uint32_t buffers = queues_ * (uint32_t{rx} + kPerQueue);
-    rx_pool_ = std::make_unique<PacketPool>("rx" + std::to_string(id_), buffers,
-                                            std::max(max_frame(), 2048U), socket_);
+    rx_pool_ = std::make_unique<PacketPool>("rx" + std::to_string(id_), buffers, frame, socket_);
   }
   std::vector<int> xdp_before = sockets_of_family(AF_XDP);
   for (uint16_t queue = 0; queue < queues_; ++queue) {
