@@ -191,7 +191,7 @@ Drop parse_ipv4(Frame& f) {
   f.out.ttl = ip->ttl;
   f.out.tos = ip->tos;
   const uint16_t place = ip->flags_fragment.host();
-  const size_t offset = size_t{place & Ipv4Header::kOffsetMask} * 8U;
+  const size_t offset = (place & Ipv4Header::kOffsetMask) * size_t{8};
   const bool more = (place & Ipv4Header::kMoreFragments) != 0;
   f.out.fragment = more || offset != 0;
   if (f.out.fragment && !fragment_place_possible(offset, total - header, more)) {
