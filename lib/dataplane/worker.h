@@ -9,12 +9,15 @@
 #include <string>
 #include <vector>
 
+#include "base/counters.h"
+#include "dataplane/impairment.h"
+#include "dataplane/mesh.h"
 #include "shm/channel.h"
 #include "stack/stack.h"
 
 namespace postern {
 
-class Port;    // dpdk/port.h
+class Port;  // dpdk/port.h
 class Worker;
 
 enum class IdleMode : uint8_t { busy, adaptive };
@@ -32,12 +35,11 @@ struct WorkerOptions {
   IdleMode idle = IdleMode::adaptive;
   Duration idle_spin = 50us;  // adaptive: how long without work before sleeping
   std::vector<Port*> ports;   // by interface index; the worker uses queue `index`
+  // owns_tuple is the worker's to set. Interfaces as `ports`, with the ports' own offloads (less
+  // where they are to be off).
   StackConfig stack;
-  struct Impairment {         // for tests; probabilities 0..1
-    uint64_t seed = 0;        // 0: off
-    double loss = 0, duplicate = 0, reorder = 0, corrupt = 0;
-    bool rx = true, tx = true;
-  } impairment;
+  WorkerMesh* mesh = nullptr;    // shared by all workers; null when there is one
+  ImpairmentOptions impairment;  // for tests
 };
 
 // A copy of counters that any thread may read.
@@ -48,14 +50,15 @@ struct PublishedCounters {
 
 class Worker {
  public:
+  // Takes its memory. Throws DpdkError, std::system_error.
   explicit Worker(const WorkerOptions& options);
-  ~Worker();
+  ~Worker();  // stops
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
   // ---- control thread ----
-  void start();
-  void stop();  // asks, wakes and joins
+  void start();  // throws std::system_error when the thread cannot run on its core
+  void stop();   // asks, wakes and joins; calls not yet run stay so
   [[nodiscard]] bool submit(WorkerCall* call) noexcept;  // false: mailbox full
   [[nodiscard]] WorkerCall* completed() noexcept;        // next finished call or nullptr
   // eventfd, readable when completed() has something or an application is to be evicted.
@@ -70,7 +73,11 @@ class Worker {
   // ---- inside WorkerCall::run ----
   [[nodiscard]] Stack& stack() noexcept;
   [[nodiscard]] Time now() const noexcept;
-  void attach(AppId app, Channel* channel) noexcept;
+  // `book`: see AppMemory::book; null: taken from the heap, which costs a pause.
+  void attach(AppId app, Channel* channel, void* book = nullptr) noexcept;
+  // Lets the application read what getsockname() and friends answer. The worker does it itself for
+  // what connects or is accepted; bind_udp() and listen() are followed by this.
+  void publish_socket(SocketRef socket) noexcept;
   // The application is gone; the channel stays in use until stack().released(app).
   void detach(AppId app, bool reset) noexcept;
   // Forgets the channel. Requires stack().released(app).

@@ -1,0 +1,352 @@
+#include "dataplane/worker_apps.h"
+
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "base/chunk.h"
+#include "udp/datagram.h"
+
+namespace postern {
+namespace {
+
+// The pure stack knows these layouts under names of its own.
+static_assert(sizeof(ChunkHeader) == sizeof(shm_chunk));
+static_assert(offsetof(ChunkHeader, next) == offsetof(shm_chunk, next));
+static_assert(offsetof(ChunkHeader, capacity) == offsetof(shm_chunk, capacity));
+static_assert(offsetof(ChunkHeader, start) == offsetof(shm_chunk, start));
+static_assert(offsetof(ChunkHeader, units) == offsetof(shm_chunk, units));
+static_assert(sizeof(DatagramRecord) == sizeof(shm_datagram));
+static_assert(offsetof(DatagramRecord, length) == offsetof(shm_datagram, length));
+static_assert(offsetof(DatagramRecord, port) == offsetof(shm_datagram, port));
+static_assert(offsetof(DatagramRecord, flags) == offsetof(shm_datagram, flags));
+static_assert(offsetof(DatagramRecord, tos) == offsetof(shm_datagram, tos));
+static_assert(offsetof(DatagramRecord, address) == offsetof(shm_datagram, address));
+static_assert(offsetof(DatagramRecord, local) == offsetof(shm_datagram, local));
+static_assert(offsetof(DatagramRecord, ttl) == offsetof(shm_datagram, ttl));
+static_assert(offsetof(DatagramRecord, is_v6) == offsetof(shm_datagram, is_v6));
+static_assert(offsetof(DatagramRecord, interface) == offsetof(shm_datagram, interface));
+static_assert(kChunkUnit == SHM_CHUNK_UNIT && kChunkLargeUnits == SHM_CHUNK_LARGE_UNITS);
+
+Endpoint endpoint(const uint8_t address[16], uint16_t port) {
+  Endpoint e;
+  e.address = IpAddress::v6(address);
+  e.port = port;
+  return e;
+}
+
+shm_event to_shm(const AppEvent& e) {
+  shm_event out{};
+  switch (e.type) {
+    case AppEvent::Type::update:
+      out.type = SHM_EVENT_UPDATE;
+      break;
+    case AppEvent::Type::accept:
+      out.type = SHM_EVENT_ACCEPT;
+      break;
+    case AppEvent::Type::released:
+      out.type = SHM_EVENT_RELEASED;
+      break;
+  }
+  out.flags = static_cast<uint8_t>((e.new_chain ? SHM_EV_NEW_CHAIN : 0) | (e.eof ? SHM_EV_EOF : 0) |
+                                   (e.error != 0 ? SHM_EV_ERROR : 0) |
+                                   (e.connected ? SHM_EV_CONNECTED : 0));
+  out.error = static_cast<uint16_t>(e.error);
+  out.slot = e.socket.slot;
+  out.generation = e.socket.generation;
+  out.rx_tail = e.rx_tail;
+  out.tx_acked = e.tx_acked;
+  out.value = e.type == AppEvent::Type::accept ? e.new_slot : e.chain;
+  out.value2 = e.type == AppEvent::Type::accept ? e.new_generation : 0;
+  return out;
+}
+
+}  // namespace
+
+WorkerApps::WorkerApps(Stack& stack, uint16_t max_apps)
+    : stack_(stack), apps_(max_apps), evictions_(max_apps) {
+  hot_.reserve(max_apps);
+  cold_.reserve(max_apps);
+  to_ring_.reserve(max_apps);
+}
+
+void WorkerApps::attach(AppId id, Channel* channel, void* book) noexcept {
+  App& app = apps_[id];
+  app = App{};
+  app.channel = channel;
+  AppMemory memory;
+  memory.rx_pool = channel->rx_pool();
+  memory.rx_units = channel->rx_units();
+  memory.tx_pool = channel->tx_pool();
+  memory.tx_size = channel->tx_size();
+  memory.slots = channel->slots();
+  memory.client_slots = channel->client_slots();
+  memory.book = book;
+  stack_.attach(id, memory);
+  place(id, app, true);
+}
+
+Channel* WorkerApps::detach(AppId id, Time now, bool reset) noexcept {
+  App& app = apps_[id];
+  if (app.channel == nullptr) return nullptr;
+  if (!app.gone) unplace(app);
+  app.gone = app.evicted = true;
+  stack_.detach(id, now, reset);
+  return app.channel;
+}
+
+void WorkerApps::forget(AppId id) noexcept { apps_[id] = App{}; }
+
+void WorkerApps::place(AppId id, App& app, bool hot) noexcept {
+  std::vector<AppId>& list = hot ? hot_ : cold_;
+  app.hot = hot;
+  app.place = static_cast<uint32_t>(list.size());
+  app.last_active = drains_;
+  list.push_back(id);
+}
+
+void WorkerApps::unplace(App& app) noexcept {
+  std::vector<AppId>& list = app.hot ? hot_ : cold_;
+  list[app.place] = list.back();
+  apps_[list.back()].place = app.place;
+  list.pop_back();
+}
+
+void WorkerApps::evict(AppId id, App& app) noexcept {
+  if (app.evicted) return;
+  if (!app.gone) unplace(app);
+  app.gone = app.evicted = true;
+  const char* reason = app.channel->violation();
+  attention_ = evictions_.push({id, reason != nullptr ? reason : "broke the contract"});
+}
+
+bool WorkerApps::take_attention() noexcept {
+  const bool was = attention_;
+  attention_ = false;
+  return was;
+}
+
+// ---- commands ----
+
+uint32_t WorkerApps::drain(Time now) noexcept {
+  ++drains_;
+  uint32_t taken = 0;
+  for (size_t i = 0; i < hot_.size();) {
+    const AppId id = hot_[(i + hot_next_) % hot_.size()];
+    App& app = apps_[id];
+    const uint32_t n = drain_app(id, app, now);
+    taken += n;
+    if (app.gone) continue;  // another stands in its place now
+    if (n == 0 && drains_ - app.last_active > kHotTurns) {
+      unplace(app);
+      place(id, app, false);
+      continue;
+    }
+    ++i;
+  }
+  ++hot_next_;  // who comes first changes, so that a budget favours nobody
+  for (size_t polls = 0; polls < kColdPolls && polls < cold_.size(); ++polls) {
+    const AppId id = cold_[cold_next_++ % cold_.size()];
+    App& app = apps_[id];
+    if (!app.channel->commands_pending()) continue;
+    unplace(app);
+    place(id, app, true);
+    taken += drain_app(id, app, now);
+  }
+  return taken;
+}
+
+uint32_t WorkerApps::drain_app(AppId id, App& app, Time now) noexcept {
+  if (app.has_answer) {
+    app.has_answer = !push(id, app, app.answer, true);
+    if (app.has_answer || app.gone) return 0;
+  }
+  shm_command command;
+  uint32_t n = 0;
+  while (n < kCommandsPerTurn && !app.gone && !app.has_answer &&
+         app.channel->next_command(&command)) {
+    execute(id, app, command, now);
+    ++n;
+  }
+  if (n > 0) {
+    app.channel->publish_commands();
+    app.last_active = drains_;
+    stack_.counters().add(Counter::app_commands, n);
+  }
+  if (app.channel->violation() != nullptr) evict(id, app);
+  return n;
+}
+
+void WorkerApps::execute(AppId id, App& app, const shm_command& command, Time now) noexcept {
+  const SocketRef socket{id, command.slot, command.generation};
+  const int error = perform(app, socket, command, now);
+  if (error == 0) return;
+  if (error == ESTALE) {
+    stack_.counters().add(Counter::app_stale_handles);
+  } else if (error == EPROTO) {
+    app.channel->set_violation("command that contradicts the state of its socket");
+  } else if (command.op == SHM_OP_OPEN || command.op == SHM_OP_CONNECT) {
+    answer_error(app, command, error);
+  }
+  // Other errors are of operations whose result the client has given to its caller already.
+}
+
+int WorkerApps::perform(App& app, SocketRef socket, const shm_command& c, Time now) noexcept {
+  switch (c.op) {
+    case SHM_OP_OPEN:
+      return stack_.open_tcp(socket, now);
+    case SHM_OP_CONNECT:
+      return connect(app, socket, now);
+    case SHM_OP_SEND: {
+      const int error = stack_.consumed(socket, c.rx_head, now);
+      if (error != 0) return error;
+      return stack_.send(socket, c.offset, c.length, (c.flags & SHM_CMD_MORE) != 0,
+                         (c.flags & SHM_CMD_WANT_TX) != 0, now);
+    }
+    case SHM_OP_SENDTO:
+      return send_datagram(app, socket, c, now);
+    case SHM_OP_RECEIVED:
+      return stack_.consumed(socket, c.rx_head, now);
+    case SHM_OP_SHUTDOWN:
+      return stack_.shutdown(socket, c.arg != 1, c.arg != 0, now);
+    case SHM_OP_CLOSE:
+      return stack_.close(socket, c.arg == 1, c.rx_head, now);
+    case SHM_OP_SETOPT:
+      return stack_.set_option(socket, c.arg, c.length, now);
+    case SHM_OP_ACCEPTED:
+      return stack_.accepted(socket, c.length, now);
+    default:
+      return EPROTO;
+  }
+}
+
+int WorkerApps::connect(App& app, SocketRef socket, Time now) noexcept {
+  const shm_request r = app.channel->request(socket.slot);
+  const int error = stack_.connect(socket, endpoint(r.local_address, r.local_port),
+                                   endpoint(r.remote_address, r.remote_port), now);
+  if (error == 0) publish_socket(socket);
+  return error;
+}
+
+int WorkerApps::send_datagram(App& app, SocketRef socket, const shm_command& c, Time now) noexcept {
+  shm_datagram d;
+  if (!app.channel->datagram(c, &d)) return 0;  // the channel knows why
+  return stack_.send_datagram(socket, c.length, c.offset + sizeof(shm_datagram), d.length,
+                              IpAddress::v6(d.local), endpoint(d.address, d.port), d.tos, d.ttl,
+                              now);
+}
+
+// The socket never came to be, so the stack has no event for it.
+void WorkerApps::answer_error(App& app, const shm_command& command, int error) noexcept {
+  app.answer = {};
+  app.answer.type = SHM_EVENT_UPDATE;
+  app.answer.flags = SHM_EV_ERROR;
+  app.answer.error = static_cast<uint16_t>(error);
+  app.answer.slot = command.slot;
+  app.answer.generation = command.generation;
+  app.has_answer = true;
+}
+
+// ---- events ----
+
+uint32_t WorkerApps::publish() noexcept {
+  blocked_ = false;
+  uint32_t given = 0;
+  if (stack_.wants_publish()) {
+    stack_.publish(kEventsPerTurn, [this, &given](const AppEvent& event) {
+      const bool taken = give_event(event);
+      if (taken) {
+        ++given;
+      } else {
+        blocked_ = true;
+      }
+      return taken;
+    });
+    stack_.counters().add(Counter::app_events, given);
+  }
+  if (!to_ring_.empty()) ring_doorbells();
+  return given;
+}
+
+bool WorkerApps::give_event(const AppEvent& event) noexcept {
+  App& app = apps_[event.socket.app];
+  if (app.gone || app.channel == nullptr) return true;  // nobody is there to read it
+  if (event.type == AppEvent::Type::accept) {
+    publish_socket({event.socket.app, event.new_slot, event.new_generation});
+  } else if (event.connected || event.eof || event.error != 0) {
+    publish_socket(event.socket);
+  }
+  return push(event.socket.app, app, to_shm(event), event.urgent) || app.gone;
+}
+
+// False: no room. A full ring is a reason to ring too, or a sleeping client never makes room.
+bool WorkerApps::push(AppId id, App& app, const shm_event& event, bool urgent) noexcept {
+  const bool taken = app.channel->push_event(event);
+  if (app.channel->violation() != nullptr) evict(id, app);
+  if ((urgent || !taken) && !app.ring) {
+    app.ring = true;
+    to_ring_.push_back(id);
+  }
+  return taken;
+}
+
+void WorkerApps::ring_doorbells() noexcept {
+  for (const AppId id : to_ring_) {
+    App& app = apps_[id];
+    if (app.channel == nullptr) continue;
+    app.ring = false;
+    if (app.gone || !app.channel->doorbell_due()) continue;
+    const uint64_t one = 1;
+    [[maybe_unused]] const ssize_t n =
+        ::write(app.channel->client_doorbell_fd(), &one, sizeof(one));
+    stack_.counters().add(Counter::app_doorbells);
+  }
+  to_ring_.clear();
+}
+
+void WorkerApps::publish_socket(SocketRef socket) noexcept {
+  SocketInfo info;
+  App& app = apps_[socket.app];
+  if (app.channel == nullptr || socket.slot >= app.channel->slots() ||
+      !stack_.socket_info(socket, &info)) {
+    return;
+  }
+  shm_socket* out = app.channel->socket(socket.slot);
+  out->protocol = info.protocol;
+  out->is_v6 = info.local.address.is_v4() || info.remote.address.is_v4() ? 0 : 1;
+  out->tcp_state = static_cast<uint8_t>(info.listening ? TcpState::listen : info.state);
+  std::memcpy(out->local_address, info.local.address.data(), sizeof(out->local_address));
+  std::memcpy(out->remote_address, info.remote.address.data(), sizeof(out->remote_address));
+  out->local_port = info.local.port;
+  out->remote_port = info.remote.port;
+  out->mss = info.mss;
+  std::atomic_ref<uint32_t>(out->generation).store(socket.generation, std::memory_order_release);
+}
+
+// ---- sleep ----
+
+void WorkerApps::arm() noexcept {
+  for (const auto* list : {&hot_, &cold_}) {
+    for (const AppId id : *list) apps_[id].channel->arm();
+  }
+}
+
+void WorkerApps::disarm() noexcept {
+  for (const auto* list : {&hot_, &cold_}) {
+    for (const AppId id : *list) apps_[id].channel->disarm();
+  }
+}
+
+bool WorkerApps::pending() const noexcept {
+  for (const auto* list : {&hot_, &cold_}) {
+    for (const AppId id : *list) {
+      if (apps_[id].channel->commands_pending()) return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace postern
