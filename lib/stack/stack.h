@@ -47,6 +47,10 @@ struct AppMemory {
   uint64_t tx_size = 0;
   uint32_t slots = 0;         // size of the slot table
   uint32_t client_slots = 0;  // slots below are opened by the application
+  // Private memory for the stack's own book-keeping, Stack::book_size() bytes, zeroed, aligned to
+  // 8, owned by the caller as long as the rest. nullptr: attach() takes it from the heap, which
+  // costs the worker a pause.
+  void* book = nullptr;
 };
 
 struct InterfaceConfig {
@@ -103,9 +107,9 @@ struct AppEvent {
   SocketRef socket;
   uint32_t rx_tail = 0;
   uint32_t tx_acked = 0;
-  uint32_t chain = 0;               // first unit of the new chain
-  uint32_t new_slot = 0;            // accept
-  uint32_t new_generation = 0;      // accept
+  uint32_t chain = 0;           // first unit of the new chain
+  uint32_t new_slot = 0;        // accept
+  uint32_t new_generation = 0;  // accept
 };
 
 // What shm_socket shows of a socket.
@@ -131,6 +135,9 @@ struct NeighborInfo {
   Duration age{};
 };
 
+struct Socket;
+class StackCore;
+
 class Stack {
  public:
   explicit Stack(const StackConfig& config);
@@ -148,6 +155,8 @@ class Stack {
   [[nodiscard]] Time next_deadline() const noexcept;
 
   // ---- applications ----
+  [[nodiscard]] static size_t book_size(const AppMemory& memory) noexcept;
+  // app < max_apps, not attached or released.
   void attach(AppId app, const AppMemory& memory) noexcept;
   // The application is gone: closes (or resets, unread data) all its sockets. Its memory is still
   // needed until released(app).
@@ -161,22 +170,31 @@ class Stack {
   [[nodiscard]] AppUsage usage(AppId app) const noexcept;
 
   // ---- operations. 0 or an errno value; a stale handle is ESTALE. A returned violation (EPROTO)
-  // means the application broke the contract and is to be evicted. ----
+  // means the application broke the contract and is to be evicted. A connect that fails
+  // (ENETUNREACH, EADDRNOTAVAIL, EISCONN ...) returns 0 and is told by an event with `error`, like
+  // one that the network refuses; the socket then only waits for close(). ----
+
+  // ENOBUFS: max_connections reached; the slot stays closed, so that close() gives ESTALE.
   int open_tcp(SocketRef socket, Time now) noexcept;
   int connect(SocketRef socket, const Endpoint& local, const Endpoint& remote, Time now) noexcept;
   int send(SocketRef socket, uint64_t offset, uint32_t length, bool more, bool want_tx,
            Time now) noexcept;
-  // The record's header was copied and validated by the caller; offset names the payload.
+  // The record's header was copied and validated by the caller; offset names the payload. A
+  // datagram that cannot be sent is lost (counted), its record_bytes are given back all the same.
   int send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,
                     const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
                     Time now) noexcept;
+  // A position before the last one is ignored; one beyond what was delivered is a violation.
   int consumed(SocketRef socket, uint32_t rx_head, Time now) noexcept;
   int shutdown(SocketRef socket, bool read, bool write, Time now) noexcept;
   int close(SocketRef socket, bool abort, uint32_t rx_head, Time now) noexcept;
+  // EINVAL: value out of range; ENOPROTOOPT: not an option of this socket.
   int set_option(SocketRef socket, uint16_t shm_option, uint32_t value, Time now) noexcept;
+  // `count` connections of the listener left its accept queue.
   int accepted(SocketRef listener, uint32_t count, Time now) noexcept;
 
-  // From the control thread's mailbox: addresses were checked and reserved there.
+  // From the control thread's mailbox: addresses were checked and reserved there. Both open the
+  // slot. ENOBUFS: table full; EADDRINUSE: another socket of this worker has the address.
   int bind_udp(SocketRef socket, const Endpoint& local, bool v6_only) noexcept;
   int listen(SocketRef socket, const Endpoint& local, uint32_t backlog, bool v6_only) noexcept;
 
@@ -184,7 +202,17 @@ class Stack {
   // Calls sink(const AppEvent&) -> bool for each touched socket; false (ring full): the event stays
   // and is offered again next time. At most `budget` sockets.
   template <class Sink>
-  void publish(size_t budget, Sink&& sink);
+  void publish(size_t budget, Sink&& sink) {
+    AppEvent event;
+    for (Socket* socket = first_touched(); socket != nullptr && budget-- > 0;) {
+      bool taken = true;
+      while (taken && next_event(*socket, &event)) {
+        taken = sink(static_cast<const AppEvent&>(event));
+        if (taken) event_taken(*socket, event);
+      }
+      socket = next_touched(*socket, taken);
+    }
+  }
   [[nodiscard]] bool wants_publish() const noexcept;
 
   // ---- looking in. Not for every turn. ----
@@ -194,6 +222,19 @@ class Stack {
   size_t list_sockets(uint64_t* cursor, std::span<SocketInfo> out) const noexcept;
   size_t list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out, Time now) const noexcept;
   bool socket_info(SocketRef socket, SocketInfo* out) const noexcept;
+  // The connection in detail; false if it is not a TCP connection.
+  bool tcp_info(SocketRef socket, Time now, TcpInfo* out) const noexcept;
+
+ private:
+  // A turn of publish(): the list of touched sockets is walked once.
+  [[nodiscard]] Socket* first_touched() noexcept;
+  // The next event of a socket, false if it has none.
+  [[nodiscard]] bool next_event(Socket& socket, AppEvent* event) noexcept;
+  void event_taken(Socket& socket, const AppEvent& event) noexcept;
+  // Takes the socket off the list, or puts it at the end of it if it still has news.
+  [[nodiscard]] Socket* next_touched(Socket& socket, bool taken) noexcept;
+
+  std::unique_ptr<StackCore> core_;
 };
 
 }  // namespace postern

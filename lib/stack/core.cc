@@ -1,0 +1,163 @@
+#include "stack/core.h"
+
+#include <algorithm>
+
+namespace postern {
+namespace {
+
+constexpr uint32_t kControlFrames = 256;
+constexpr size_t kTimerBudget = 256;  // timers per turn
+constexpr uint32_t kLinkHeader = 18;
+
+uint32_t largest_frame(const StackConfig& config) {
+  uint32_t mtu = 576;
+  for (const InterfaceConfig& i : config.interfaces) mtu = std::max<uint32_t>(mtu, i.mtu);
+  return mtu + kLinkHeader;
+}
+
+// An independent secret for each use.
+HashSecret derive(const StackConfig& config, uint64_t use) {
+  HashSecret secret;
+  for (size_t i = 0; i < secret.size(); ++i) {
+    uint64_t seed = config.secret[i] + use * 0x9e3779b97f4a7c15U;
+    secret[i] = Random::split_mix(&seed) ^ config.secret[(i + use) % secret.size()];
+  }
+  return secret;
+}
+
+std::array<uint64_t, 2> derive_key(const StackConfig& config, uint64_t use) {
+  const HashSecret secret = derive(config, use);
+  return {secret[0] ^ secret[2], secret[1] ^ secret[3]};
+}
+
+NeighborOptions neighbor_options(const StackConfig& config) {
+  NeighborOptions options;
+  options.reachable = config.neighbors.reachable;
+  options.retry = config.neighbors.retry;
+  options.probes = config.neighbors.probes;
+  options.entries = config.neighbors.entries;
+  options.queue = config.neighbors.queue;
+  options.frame_size = largest_frame(config);
+  options.secret = derive(config, 1);
+  return options;
+}
+
+InterfaceTable make_interfaces(const StackConfig& config) {
+  InterfaceTable table;
+  for (const InterfaceConfig& i : config.interfaces) {
+    table.add({i.mac, i.mtu, i.offloads, i.addresses});
+  }
+  return table;
+}
+
+// What was configured, and each interface's own prefixes as on-link routes.
+RouteTable make_routes(const StackConfig& config) {
+  RouteTable table;
+  for (uint16_t i = 0; i < config.interfaces.size(); ++i) {
+    for (const Prefix& prefix : config.interfaces[i].addresses) {
+      table.add({prefix, IpAddress{}, i, 0});
+    }
+  }
+  for (const RouteConfig& r : config.routes) {
+    table.add({r.destination, r.gateway, r.interface, r.metric});
+  }
+  return table;
+}
+
+}  // namespace
+
+StackCore::StackCore(const StackConfig& config)
+    : config_(config),
+      random_(derive(config, 2)[0]),
+      interfaces_(make_interfaces(config)),
+      routes_(make_routes(config)),
+      wheel_(Time{}),
+      neighbors_(neighbor_options(config)),
+      arp_(interfaces_, neighbors_),
+      control_(kControlFrames, largest_frame(config)),
+      icmp_limit_(config.icmp_rate),
+      reset_limit_(std::max<uint32_t>(config.icmp_rate, 1000)),
+      isn_key_(derive_key(config, 3)),
+      port_key_(derive_key(config, 4)),
+      ip_id_(static_cast<uint16_t>(derive(config, 5)[0])),
+      waiting_(std::make_unique<IntrusiveList<Socket, ReadyTag>[]>(neighbors_.capacity())),
+      ranges_(std::max<uint32_t>(1024, config.max_connections)),
+      extents_(std::max<uint32_t>(1024, config.max_connections)),
+      flows_(std::max<uint32_t>(1, config.max_connections), derive(config, 6)),
+      listener_table_(std::max<uint32_t>(1, config.max_listeners), derive(config, 7)),
+      udp_table_(config.max_udp_sockets, derive(config, 8)),
+      tcp_(config.max_connections),
+      udp_(config.max_udp_sockets),
+      listeners_(config.max_listeners),
+      udp_sends_(std::max<uint32_t>(4096, config.max_udp_sockets)),
+      apps_(std::make_unique<AppState[]>(config.max_apps)) {
+  detaching_.reserve(config.max_apps);
+  ctx_.config = &config_.tcp;
+  ctx_.counters = &counters;
+  ctx_.ranges = &ranges_;
+}
+
+void StackCore::set_now(Time now) noexcept {
+  now_ = now;
+  ctx_.now = now;
+}
+
+bool StackCore::find_path(const IpAddress& destination, Path* path) noexcept {
+  const Route* route = routes_.lookup(destination);
+  if (route == nullptr) return false;
+  path->interface = route->interface;
+  path->resolution =
+      neighbors_.resolve(route->next_hop(destination), route->interface, now_, &path->neighbor);
+  return true;
+}
+
+// ---- time ----
+
+void StackCore::advance(Time now) noexcept {
+  set_now(now);
+  if (wheel_.next_deadline() <= now) {
+    wheel_.advance(
+        now, [this](Timer& timer) { on_timer(timer); }, kTimerBudget);
+  }
+  if (neighbors_.next_deadline() <= now) {
+    neighbors_.advance(now);
+    counters.drop(Drop::neighbor_unreachable, neighbors_.take_failed_frames());
+  }
+  neighbors_settled();
+  if (!detaching_.empty()) detach_some();
+  reap();
+}
+
+Time StackCore::next_deadline() const noexcept {
+  if (!detaching_.empty()) return Time::min();
+  return std::min({wheel_.next_deadline(), neighbors_.next_deadline(), arp_.next_deadline()});
+}
+
+void StackCore::on_timer(Timer& timer) noexcept {
+  TcpSocket& socket = tcp_[timer.owner];
+  socket.tcp.on_timer(tcp_context(socket));
+  settle(socket);
+}
+
+// Those who waited for a neighbor go on: with its address, or to hear that there is none.
+void StackCore::neighbors_settled() noexcept {
+  NeighborHandle handle;
+  bool reachable;
+  while (neighbors_.next_settled(&handle, &reachable)) {
+    auto& waiting = waiting_[handle.index];
+    if (reachable) {
+      ready_.splice_back(waiting);
+      continue;
+    }
+    while (Socket* socket = waiting.pop_front()) {
+      auto& tcp = static_cast<TcpSocket&>(*socket);
+      if (tcp.tcp.state() == TcpState::syn_sent) {
+        fail_connect(tcp, EHOSTUNREACH);
+      } else {
+        make_ready(tcp);
+      }
+    }
+  }
+}
+
+}  // namespace postern

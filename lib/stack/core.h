@@ -1,0 +1,304 @@
+// The inside of Stack, cut by task:
+//
+//   core.cc        construction, timers, what all parts share
+//   input.cc       a burst: parse, find, hand to the protocol
+//   arp_input.cc icmp_input.cc udp_input.cc tcp_input.cc tcp_open.cc   what each protocol does
+//   output.cc      egress: control frames, then sockets in turn; tcp_output.cc udp_output.cc
+//   operations.cc  what applications ask for
+//   sockets.cc     life of sockets and applications
+//   events.cc      what applications are told
+//   inspect.cc     looking in
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/intrusive_list.h"
+#include "base/random.h"
+#include "base/slab.h"
+#include "base/timer_wheel.h"
+#include "flow/flow_table.h"
+#include "flow/listener_table.h"
+#include "ip/arp.h"
+#include "ip/interface.h"
+#include "ip/neighbor_table.h"
+#include "ip/rate_limit.h"
+#include "ip/route_table.h"
+#include "stack/app_state.h"
+#include "stack/control_queue.h"
+#include "stack/socket.h"
+#include "stack/stack.h"
+#include "tcp/ranges.h"
+#include "udp/udp_table.h"
+#include "wire/build.h"
+#include "wire/parse.h"
+
+namespace postern {
+
+class StackCore {
+ public:
+  explicit StackCore(const StackConfig& config);
+
+  // ---- core.cc ----
+  void advance(Time now) noexcept;
+  [[nodiscard]] Time next_deadline() const noexcept;
+
+  // ---- input.cc ----
+  void receive(std::span<const RxPacket> burst, Time now) noexcept;
+
+  // ---- output.cc ----
+  [[nodiscard]] size_t egress(Time now, std::span<TxFrame> frames) noexcept;
+  [[nodiscard]] bool wants_egress() const noexcept;
+
+  // ---- sockets.cc ----
+  void attach(AppId app, const AppMemory& memory) noexcept;
+  void detach(AppId app, Time now, bool reset) noexcept;
+  [[nodiscard]] bool released(AppId app) const noexcept;
+  [[nodiscard]] Stack::AppUsage usage(AppId app) const noexcept;
+
+  // ---- operations.cc ----
+  int open_tcp(SocketRef ref, Time now) noexcept;
+  int connect(SocketRef ref, const Endpoint& local, const Endpoint& remote, Time now) noexcept;
+  int send(SocketRef ref, uint64_t offset, uint32_t length, bool more, bool want_tx,
+           Time now) noexcept;
+  int send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
+                    const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
+                    Time now) noexcept;
+  int consumed(SocketRef ref, uint32_t rx_head, Time now) noexcept;
+  int shutdown(SocketRef ref, bool read, bool write, Time now) noexcept;
+  int close(SocketRef ref, bool abort, uint32_t rx_head, Time now) noexcept;
+  int set_option(SocketRef ref, uint16_t option, uint32_t value, Time now) noexcept;
+  int accepted(SocketRef ref, uint32_t count, Time now) noexcept;
+  int bind_udp(SocketRef ref, const Endpoint& local, bool v6_only) noexcept;
+  int listen(SocketRef ref, const Endpoint& local, uint32_t backlog, bool v6_only) noexcept;
+
+  // ---- events.cc ----
+  [[nodiscard]] Socket* first_touched() noexcept;
+  [[nodiscard]] bool next_event(Socket& socket, AppEvent* event) noexcept;
+  void event_taken(Socket& socket, const AppEvent& event) noexcept;
+  [[nodiscard]] Socket* next_touched(Socket& socket, bool taken) noexcept;
+  [[nodiscard]] bool wants_publish() const noexcept;
+
+  // ---- inspect.cc ----
+  size_t list_sockets(uint64_t* cursor, std::span<SocketInfo> out) const noexcept;
+  size_t list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out, Time now) const noexcept;
+  bool socket_info(SocketRef ref, SocketInfo* out) const noexcept;
+  bool tcp_info(SocketRef ref, Time now, TcpInfo* out) const noexcept;
+
+  Counters counters;
+
+ private:
+  static constexpr size_t kBurst = 32;            // packets looked up together
+  static constexpr uint32_t kTurn = 16;           // frames of one socket before the next one's turn
+  static constexpr uint32_t kAckNews = 32 << 10;  // acknowledged bytes worth an event of their own
+  static constexpr uint32_t kUdpSendLimit = 1024;        // datagrams queued per socket
+  static constexpr uint32_t kUdpReceiveLimit = 1 << 20;  // bytes, without SO_RCVBUF
+  static constexpr uint32_t kTsoBytes = 64000;  // payload of a segment that the device cuts up
+  static constexpr int kDetachTurn = 256;       // sockets closed per turn of a dying application
+  static constexpr MacAddress kBroadcastMac{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
+
+  // A local address, an interface and a neighbor for packets to one destination.
+  struct Path {
+    uint16_t interface = 0;
+    NeighborHandle neighbor;
+    NeighborTable::Resolution resolution = NeighborTable::Resolution::full;
+  };
+
+  // ---- core.cc ----
+  void set_now(Time now) noexcept;
+  [[nodiscard]] uint32_t random32() noexcept { return static_cast<uint32_t>(random_() >> 32); }
+  [[nodiscard]] bool find_path(const IpAddress& destination, Path* path) noexcept;
+  void on_timer(Timer& timer) noexcept;
+  void neighbors_settled() noexcept;
+
+  // ---- input.cc ----
+  void receive_some(const RxPacket* packets, size_t n) noexcept;
+  Drop dispatch(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
+  [[nodiscard]] Drop check_link(const ParsedPacket& parsed) const noexcept;
+  [[nodiscard]] Drop check_destination(const ParsedPacket& parsed) const noexcept;
+
+  // ---- arp_input.cc ----
+  Drop arp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  void send_arp(const wire::ArpPacket& arp, const MacAddress& destination,
+                uint16_t interface) noexcept;
+
+  // ---- icmp_input.cc ----
+  Drop icmp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  Drop icmp_echo(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  Drop icmp_error(const RxPacket& packet, const ParsedPacket& parsed, int error) noexcept;
+  Drop icmp_error_tcp(const wire::QuotedPacket& quoted, uint32_t mtu, int error) noexcept;
+  Drop icmp_error_udp(const wire::QuotedPacket& quoted, int error) noexcept;
+  void icmp_port_unreachable(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+
+  // ---- udp_input.cc ----
+  Drop udp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  Drop udp_deliver(UdpSocket& socket, const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+
+  // ---- tcp_input.cc ----
+  Drop tcp_input(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
+  Drop tcp_segment(TcpSocket& socket, const TcpSegment& segment, const std::byte* payload) noexcept;
+  Drop tcp_unmatched(const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
+  Drop tcp_reopen(TcpSocket& old, const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
+  void events_before_data(TcpSocket& socket) noexcept;
+  [[nodiscard]] uint16_t app_of_listener(const TcpSocket& socket) const noexcept;
+  void tcp_reset(const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
+  void settle(TcpSocket& socket) noexcept;
+  void settle_batch() noexcept;
+  void on_tcp_events(TcpSocket& socket, uint16_t events) noexcept;
+  void on_connected(TcpSocket& socket) noexcept;
+  void on_acked(TcpSocket& socket) noexcept;
+  void on_finished(TcpSocket& socket) noexcept;
+  void network_end(TcpSocket& socket) noexcept;
+  TcpContext& tcp_context(TcpSocket& socket) noexcept;
+
+  // ---- tcp_open.cc ----
+  Drop tcp_passive_open(Listener& listener, const ParsedPacket& parsed, const TcpSegment& syn,
+                        uint32_t isn, bool isn_given) noexcept;
+  void inherit_options(const Listener& listener, TcpSocket& socket, TcpContext& ctx) noexcept;
+  [[nodiscard]] int tcp_active_open(TcpSocket& socket, const Endpoint& local,
+                                    const Endpoint& remote) noexcept;
+  [[nodiscard]] int choose_port(TcpSocket& socket, const Endpoint& local, const Endpoint& remote,
+                                uint32_t* isn, bool* reused) noexcept;
+  [[nodiscard]] bool try_tuple(TcpSocket& socket, const FlowKey& key, uint32_t* isn,
+                               bool* reused) noexcept;
+  void fail_connect(TcpSocket& socket, int error) noexcept;
+  [[nodiscard]] uint32_t segment_burst(const TcpSocket& socket) const noexcept;
+  [[nodiscard]] bool claim_tuple(TcpSocket& socket, const FlowKey& key) noexcept;
+  [[nodiscard]] uint16_t path_mss(uint16_t interface, bool is_v6) const noexcept;
+  void set_initial_numbers(TcpContext& ctx, const FlowKey& key) noexcept;
+
+  // ---- output.cc ----
+  [[nodiscard]] size_t control_output(std::span<TxFrame> frames) noexcept;
+  // What the neighbor of an IP packet in `frame` (complete but for its MAC) says; true: send now.
+  [[nodiscard]] bool place_frame(TxFrame& frame, const Path& path) noexcept;
+  // A control frame being built, nullptr if the queue is full (counted).
+  [[nodiscard]] TxFrame* begin_control() noexcept;
+  void finish_control(TxFrame& frame, const IpAddress& destination) noexcept;
+  std::byte* begin_ip(TxFrame& frame, uint16_t interface, const MacAddress& destination,
+                      const wire::IpFields& fields) noexcept;
+  static void copy_frame(const TxFrame& from, TxFrame& to) noexcept;
+  void set_source_mac(TxFrame& frame, uint16_t interface) noexcept;
+  void announce() noexcept;
+  void send_probe(const NeighborTable::Probe& probe) noexcept;
+  [[nodiscard]] uint16_t next_ip_id() noexcept { return ++ip_id_ != 0 ? ip_id_ : ++ip_id_; }
+  [[nodiscard]] size_t socket_output(Socket& socket, std::span<TxFrame> frames) noexcept;
+
+  // ---- tcp_output.cc ----
+  [[nodiscard]] size_t tcp_output(TcpSocket& socket, std::span<TxFrame> frames) noexcept;
+  [[nodiscard]] NeighborTable::Resolution tcp_resolve(TcpSocket& socket) noexcept;
+  [[nodiscard]] bool fits_whole(const TcpSocket& socket, const TcpSegment& segment,
+                                const TxFrame& frame) const noexcept;
+  void build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
+  [[nodiscard]] size_t cut_output(std::span<TxFrame> frames) noexcept;
+  uint32_t copy_payload(TcpSocket& socket, uint32_t position, uint32_t length, std::byte* out,
+                        bool checksum) noexcept;
+
+  // ---- udp_output.cc ----
+  [[nodiscard]] size_t udp_output(UdpSocket& socket, std::span<TxFrame> frames) noexcept;
+  // Builds the next frame of a datagram; true: *frame is to be sent. *done: all of it is built.
+  [[nodiscard]] bool udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame,
+                               bool* done) noexcept;
+  void udp_sent(UdpSocket& socket) noexcept;
+  [[nodiscard]] int udp_route(const UdpSend& item, Path* path, IpAddress* source) noexcept;
+  void udp_payload(UdpSocket& socket, const UdpSend& item, uint32_t offset, uint32_t n,
+                   std::byte* out, const IpAddress& source, TxFrame& frame, bool offload) noexcept;
+
+  // ---- operations.cc ----
+  void udp_connect(UdpSocket& socket, const Endpoint& remote) noexcept;
+  [[nodiscard]] int udp_destination(const UdpSocket& socket, const Endpoint& remote,
+                                    UdpSend* item) noexcept;
+  [[nodiscard]] bool udp_queue(UdpSocket& socket, const UdpSend& item) noexcept;
+  void udp_lost(UdpSocket& socket, uint32_t record_bytes) noexcept;
+  void discard_unread(TcpSocket& socket) noexcept;
+
+  // ---- sockets.cc ----
+  [[nodiscard]] Socket* find_socket(SocketRef ref) const noexcept;
+  [[nodiscard]] TcpSocket* create_tcp() noexcept;
+  void destroy_unused(TcpSocket& socket) noexcept;
+  template <class T>
+  [[nodiscard]] T* find_kind(SocketRef ref, SocketKind kind) const noexcept {
+    Socket* socket = find_socket(ref);
+    return socket != nullptr && socket->kind == kind ? static_cast<T*>(socket) : nullptr;
+  }
+  [[nodiscard]] Socket& socket_at(uint32_t packed) const noexcept;
+  void own(Socket& socket, AppId app, uint32_t slot, uint32_t generation) noexcept;
+  // Cuts the socket from its application: slot, receive chain, transmit storage, news.
+  void disown(Socket& socket) noexcept;
+  void mark_closed(Socket& socket) noexcept;
+  void close_socket(Socket& socket, bool abort) noexcept;
+  void close_tcp(TcpSocket& socket, bool abort) noexcept;
+  void close_udp(UdpSocket& socket, bool abort) noexcept;
+  void close_listener(Listener& listener) noexcept;
+  void udp_drained(UdpSocket& socket) noexcept;
+  void uncount_backlog(TcpSocket& socket) noexcept;
+  // The application side needs nothing more: tell it, or cut it if there is nobody to tell.
+  void release(Socket& socket) noexcept;
+  void destroy_if_done(Socket& socket) noexcept;
+  void leave_listener(TcpSocket& socket) noexcept;
+  void reap() noexcept;
+  void detach_some() noexcept;
+
+  // ---- events.cc ----
+  void tell(Socket& socket, uint8_t bits) noexcept;
+  void tell_error(Socket& socket, int error) noexcept;
+  void make_ready(Socket& socket) noexcept {
+    if (!static_cast<ListNode<ReadyTag>&>(socket).is_linked()) ready_.push_back(socket);
+  }
+  void tell_acked(Socket& socket, uint32_t acked, uint32_t outstanding) noexcept;
+  [[nodiscard]] bool accept_event(const Socket& socket, AppEvent* event) const noexcept;
+  [[nodiscard]] static uint32_t tx_acked_of(const Socket& socket) noexcept;
+
+  [[nodiscard]] auto key_of() const noexcept {
+    return [this](uint32_t index) noexcept -> const FlowKey& { return tcp_[index].key; };
+  }
+  [[nodiscard]] SocketInfo describe(const Socket& socket) const noexcept;
+
+  StackConfig config_;
+  Time now_{};
+  TcpContext ctx_;
+  Random random_;
+  InterfaceTable interfaces_;
+  RouteTable routes_;
+  TimerWheel wheel_;  // before the sockets: their timers leave it as they go
+  NeighborTable neighbors_;
+  ArpResponder arp_;
+  ControlQueue control_;
+  RateLimit icmp_limit_;
+  RateLimit reset_limit_;
+  std::array<uint64_t, 2> isn_key_;
+  std::array<uint64_t, 2> port_key_;
+  uint32_t port_counter_ = 0;
+  uint16_t ip_id_ = 0;
+
+  IntrusiveList<Socket, ReadyTag> ready_;
+  IntrusiveList<Socket, TouchedTag> touched_;
+  Socket* last_touched_ = nullptr;                              // where this walk of publish() ends
+  std::unique_ptr<IntrusiveList<Socket, ReadyTag>[]> waiting_;  // by neighbor
+  TcpRangePool ranges_;
+  TxExtentPool extents_;
+  FlowIndex flows_;
+  ListenerTable listener_table_;
+  UdpTable udp_table_;
+  Slab<TcpSocket> tcp_;
+  Slab<UdpSocket> udp_;
+  Slab<Listener> listeners_;
+  Slab<UdpSend> udp_sends_;
+  std::unique_ptr<AppState[]> apps_;
+  std::vector<AppId> detaching_;  // capacity max_apps
+
+  // Connections that the current burst touched, and sockets that ended in it.
+  std::array<TcpSocket*, kBurst> batch_{};
+  size_t batch_size_ = 0;
+  IntrusiveList<Socket, ReadyTag> dead_;
+  // A segment longer than a frame, being cut up.
+  struct Cut {
+    TcpSocket* socket = nullptr;
+    TcpSegment segment;
+    uint32_t done = 0;  // payload bytes sent
+  } cut_;
+};
+
+}  // namespace postern

@@ -1,0 +1,109 @@
+// What applications are told: one event per touched socket and walk, news gathered since the last.
+#include <algorithm>
+
+#include "stack/core.h"
+
+namespace postern {
+
+void StackCore::tell(Socket& socket, uint8_t bits) noexcept {
+  // A socket that its application has closed has one thing left to say.
+  if (!socket.owned || (socket.closed && (bits & news::released) == 0)) return;
+  socket.news |= bits;
+  auto& node = static_cast<ListNode<TouchedTag>&>(socket);
+  if (!node.is_linked()) touched_.push_back(socket);
+}
+
+void StackCore::tell_error(Socket& socket, int error) noexcept {
+  socket.error = static_cast<uint16_t>(error);
+  tell(socket, news::error | news::urgent);
+}
+
+// Acknowledged storage is news when somebody can do something with it: when all of it is free, or
+// a good deal.
+void StackCore::tell_acked(Socket& socket, uint32_t acked, uint32_t outstanding) noexcept {
+  const uint32_t fresh = acked - socket.told_tx_acked;
+  if (fresh == 0 || (outstanding != 0 && fresh < kAckNews)) return;
+  tell(socket, socket.want_tx ? news::update | news::urgent : news::update);
+}
+
+uint32_t StackCore::tx_acked_of(const Socket& socket) noexcept {
+  switch (socket.kind) {
+    case SocketKind::tcp:
+      return static_cast<const TcpSocket&>(socket).tx.begin();
+    case SocketKind::udp:
+      return static_cast<const UdpSocket&>(socket).tx_acked;
+    default:
+      return 0;
+  }
+}
+
+bool StackCore::wants_publish() const noexcept { return !touched_.empty(); }
+
+Socket* StackCore::first_touched() noexcept {
+  last_touched_ = touched_.back();
+  return touched_.front();
+}
+
+bool StackCore::next_event(Socket& socket, AppEvent* event) noexcept {
+  if (socket.news == 0) return false;
+  *event = {};
+  event->socket = {socket.app, socket.slot, socket.generation};
+  event->urgent = (socket.news & news::urgent) != 0;
+  if ((socket.news & news::accept) != 0) return accept_event(socket, event);
+  constexpr uint8_t kUpdate = news::update | news::eof | news::connected | news::error;
+  if ((socket.news & kUpdate) == 0) {
+    if ((socket.news & news::released) == 0) return false;
+    event->type = AppEvent::Type::released;
+    return true;
+  }
+  event->type = AppEvent::Type::update;
+  event->eof = (socket.news & news::eof) != 0;
+  event->connected = (socket.news & news::connected) != 0;
+  event->error = (socket.news & news::error) != 0 ? socket.error : 0;
+  event->rx_tail = socket.rx.tail();
+  event->tx_acked = tx_acked_of(socket);
+  event->chain = socket.rx.new_chain();
+  event->new_chain = event->chain != 0;
+  return true;
+}
+
+bool StackCore::accept_event(const Socket& socket, AppEvent* event) const noexcept {
+  const Listener* listener = listeners_.get(static_cast<const TcpSocket&>(socket).listener);
+  event->type = AppEvent::Type::accept;
+  event->socket = {listener->app, listener->slot, listener->generation};
+  event->new_slot = socket.slot;
+  event->new_generation = socket.generation;
+  return true;
+}
+
+void StackCore::event_taken(Socket& socket, const AppEvent& event) noexcept {
+  counters.add(Counter::app_events);
+  switch (event.type) {
+    case AppEvent::Type::accept:
+      socket.news &= static_cast<uint8_t>(~news::accept);
+      leave_listener(static_cast<TcpSocket&>(socket));
+      if (socket.news == news::urgent) socket.news = 0;
+      return;
+    case AppEvent::Type::released:
+      disown(socket);
+      destroy_if_done(socket);
+      return;
+    case AppEvent::Type::update:
+      if (event.tx_acked != socket.told_tx_acked) socket.want_tx = false;
+      socket.told_tx_acked = event.tx_acked;
+      socket.told_rx_tail = event.rx_tail;
+      if (event.new_chain) socket.rx.mark_announced();
+      socket.news &= news::released;
+      return;
+  }
+}
+
+Socket* StackCore::next_touched(Socket& socket, bool taken) noexcept {
+  const bool last = &socket == last_touched_;
+  auto& node = static_cast<ListNode<TouchedTag>&>(socket);
+  node.unlink();
+  if (!taken) touched_.push_back(socket);
+  return last ? nullptr : touched_.front();
+}
+
+}  // namespace postern

@@ -1,0 +1,86 @@
+// A burst, from bytes to protocol: steps 2 to 4 of the walk of a packet.
+#include <algorithm>
+
+#include "stack/core.h"
+
+namespace postern {
+
+void StackCore::receive(std::span<const RxPacket> burst, Time now) noexcept {
+  set_now(now);
+  while (!burst.empty()) {
+    const size_t n = std::min(burst.size(), kBurst);
+    receive_some(burst.data(), n);
+    burst = burst.subspan(n);
+  }
+  neighbors_settled();
+  reap();
+}
+
+// Parses all, looks up all flows, then handles one packet after the other; connections that were
+// touched are settled once.
+void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
+  std::array<ParsedPacket, kBurst> parsed;
+  std::array<FlowKey, kBurst> keys;
+  std::array<uint32_t, kBurst> flows;
+  std::array<uint8_t, kBurst> position;
+  wire::parse_burst({packets, n}, parsed.data());
+  size_t count = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const ParsedPacket& p = parsed[i];
+    if (p.kind != PacketKind::tcp || p.drop != Drop::none || p.fragment) continue;
+    keys[count] =
+        FlowKey({p.source, p.source_port}, {p.destination, p.destination_port}, p.protocol);
+    position[i] = static_cast<uint8_t>(count++);
+  }
+  if (count != 0) flows_.find_burst(keys.data(), count, flows.data(), key_of());
+  for (size_t i = 0; i < count; ++i) {
+    if (flows[i] != kNoFlow) __builtin_prefetch(&tcp_[flows[i]].tcp);
+  }
+  for (size_t i = 0; i < n; ++i) {
+    counters.add(Counter::rx_bytes, packets[i].length);
+    ParsedPacket& p = parsed[i];
+    if (p.drop == Drop::none) p.drop = check_link(p);
+    if (p.drop == Drop::none) {
+      const bool flow = p.kind == PacketKind::tcp && !p.fragment;
+      p.drop = dispatch(packets[i], p, flow ? flows[position[i]] : kNoFlow);
+    }
+    if (p.drop != Drop::none) counters.drop(p.drop);
+  }
+  counters.add(Counter::rx_packets, n);
+  settle_batch();
+}
+
+Drop StackCore::check_link(const ParsedPacket& p) const noexcept {
+  if (p.interface >= interfaces_.size()) return Drop::eth_not_ours;
+  if (p.vlan != 0) return Drop::vlan_unknown;
+  if (p.mac_destination == interfaces_[p.interface].mac) return Drop::none;
+  return p.mac_destination.is_multicast() ? Drop::none : Drop::eth_not_ours;
+}
+
+Drop StackCore::check_destination(const ParsedPacket& p) const noexcept {
+  if (interfaces_.is_local(p.destination)) return Drop::none;
+  const bool broadcast = interfaces_.is_broadcast(p.destination, p.interface);
+  // RFC 1122 3.2.1.3: only UDP and ICMP are taken from broadcasts; TCP never.
+  if (broadcast && p.kind != PacketKind::tcp) return Drop::none;
+  return p.is_v6 ? Drop::ip6_not_ours : Drop::ip4_not_ours;
+}
+
+Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {
+  if (p.kind == PacketKind::arp) return arp_input(packet, p);
+  if (flow != kNoFlow) return tcp_input(packet, p, flow);  // the key proves the destination ours
+  if (const Drop drop = check_destination(p); drop != Drop::none) return drop;
+  if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
+  if (p.fragment) return Drop::ip4_fragment;
+  switch (p.kind) {
+    case PacketKind::tcp:
+      return tcp_input(packet, p, flow);
+    case PacketKind::udp:
+      return udp_input(packet, p);
+    case PacketKind::icmp:
+      return icmp_input(packet, p);
+    default:
+      return Drop::ip_unknown_protocol;
+  }
+}
+
+}  // namespace postern

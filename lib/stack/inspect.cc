@@ -1,0 +1,99 @@
+// Looking in: `postern ss`, `postern neigh`, getsockname.
+#include "stack/core.h"
+
+namespace postern {
+
+SocketInfo StackCore::describe(const Socket& socket) const noexcept {
+  SocketInfo info;
+  info.socket = {socket.app, socket.slot, socket.generation};
+  info.orphan = socket.closed || !socket.owned ? 1 : 0;
+  info.receive_queue = socket.rx.unread();
+  switch (socket.kind) {
+    case SocketKind::udp: {
+      const auto& udp = static_cast<const UdpSocket&>(socket);
+      const UdpBinding& binding = udp_table_.binding(udp_.index_of(&udp));
+      info.protocol = static_cast<uint8_t>(Protocol::udp);
+      info.local = binding.local;
+      info.remote = binding.remote;
+      info.send_queue = udp.tx_tail - udp.tx_acked;
+      break;
+    }
+    case SocketKind::listener: {
+      const auto& listener = static_cast<const Listener&>(socket);
+      info.protocol = static_cast<uint8_t>(Protocol::tcp);
+      info.listening = true;
+      info.state = TcpState::listen;
+      info.local = listener.local;
+      info.receive_queue = listener.unaccepted;
+      info.backlog = listener.backlog;
+      break;
+    }
+    default: {
+      const auto& tcp = static_cast<const TcpSocket&>(socket);
+      info.protocol = static_cast<uint8_t>(Protocol::tcp);
+      info.state = tcp.tcp.state();
+      info.local = {tcp.key.local, tcp.key.local_port};
+      info.remote = {tcp.key.remote, tcp.key.remote_port};
+      info.mss = tcp.tcp.mss();
+      info.send_queue = tcp.tx.outstanding();
+      break;
+    }
+  }
+  return info;
+}
+
+// The cursor counts through listeners, then UDP sockets, then connections.
+size_t StackCore::list_sockets(uint64_t* cursor, std::span<SocketInfo> out) const noexcept {
+  size_t n = 0;
+  uint64_t base = 0;
+  const auto walk = [&](const auto& slab) {
+    const uint64_t end = base + slab.capacity();
+    while (*cursor < end && n < out.size()) {
+      if (*cursor - base >= slab.high_water()) {
+        *cursor = end;
+        break;
+      }
+      const auto* socket = slab.at(static_cast<uint32_t>(*cursor - base));
+      ++*cursor;
+      if (socket != nullptr && !socket->dead) out[n++] = describe(*socket);
+    }
+    base = end;
+  };
+  if (*cursor == UINT64_MAX) return 0;
+  walk(listeners_);
+  walk(udp_);
+  walk(tcp_);
+  if (*cursor == base) *cursor = UINT64_MAX;
+  return n;
+}
+
+size_t StackCore::list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out,
+                                 Time now) const noexcept {
+  size_t n = 0;
+  while (*cursor < neighbors_.capacity() && n < out.size()) {
+    const NeighborTable::View v = neighbors_.view(static_cast<uint32_t>((*cursor)++), now);
+    if (v.state == NeighborState::free) continue;
+    out[n++] = {v.address, v.mac, v.interface, neighbor_state_name(v.state),
+                v.confirmed == Time{} ? Duration{} : now - v.confirmed};
+  }
+  if (*cursor >= neighbors_.capacity()) *cursor = UINT64_MAX;
+  return n;
+}
+
+bool StackCore::socket_info(SocketRef ref, SocketInfo* out) const noexcept {
+  const Socket* socket = find_socket(ref);
+  if (socket == nullptr) return false;
+  *out = describe(*socket);
+  return true;
+}
+
+bool StackCore::tcp_info(SocketRef ref, Time now, TcpInfo* out) const noexcept {
+  const Socket* socket = find_socket(ref);
+  if (socket == nullptr || socket->kind != SocketKind::tcp) return false;
+  TcpContext ctx = ctx_;
+  ctx.now = now;
+  static_cast<const TcpSocket*>(socket)->tcp.info(ctx, *out);
+  return true;
+}
+
+}  // namespace postern

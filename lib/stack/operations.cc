@@ -1,0 +1,360 @@
+// What applications ask for. Every number comes from an application: it is checked here or by the
+// caller as stack.h says, and a contradiction is EPROTO.
+#include <algorithm>
+#include <cerrno>
+
+#include "stack/core.h"
+#include "stack/socket_option.h"
+#include "udp/datagram.h"
+
+namespace postern {
+
+// ---- opening ----
+
+int StackCore::open_tcp(SocketRef ref, Time now) noexcept {
+  set_now(now);
+  TcpSocket* socket = create_tcp();
+  if (socket == nullptr) return ENOBUFS;
+  if (!apps_[ref.app].open_client_slot(ref.slot, ref.generation, SocketKind::tcp,
+                                       tcp_.index_of(socket))) {
+    destroy_unused(*socket);
+    return EPROTO;
+  }
+  own(*socket, ref.app, ref.slot, ref.generation);
+  return 0;
+}
+
+int StackCore::bind_udp(SocketRef ref, const Endpoint& local, bool v6_only) noexcept {
+  UdpSocket* socket = udp_.create();
+  if (socket == nullptr) return ENOBUFS;
+  const uint32_t index = udp_.index_of(socket);
+  if (!apps_[ref.app].open_client_slot(ref.slot, ref.generation, SocketKind::udp, index)) {
+    udp_.destroy(socket);
+    return EPROTO;
+  }
+  socket->receive_limit = kUdpReceiveLimit;
+  own(*socket, ref.app, ref.slot, ref.generation);
+  udp_table_.insert(index, {local, {}, v6_only});
+  socket->bound = true;
+  return 0;
+}
+
+int StackCore::listen(SocketRef ref, const Endpoint& local, uint32_t backlog,
+                      bool v6_only) noexcept {
+  Listener* listener = listeners_.create();
+  if (listener == nullptr) return ENOBUFS;
+  const uint32_t index = listeners_.index_of(listener);
+  if (!listener_table_.insert(static_cast<uint8_t>(Protocol::tcp), local, v6_only, index)) {
+    listeners_.destroy(listener);
+    return EADDRINUSE;
+  }
+  if (!apps_[ref.app].open_client_slot(ref.slot, ref.generation, SocketKind::listener, index)) {
+    listener_table_.erase(static_cast<uint8_t>(Protocol::tcp), local);
+    listeners_.destroy(listener);
+    return EPROTO;
+  }
+  listener->local = local;
+  listener->backlog = std::max<uint32_t>(backlog, 1);
+  own(*listener, ref.app, ref.slot, ref.generation);
+  return 0;
+}
+
+// ---- connecting ----
+
+int StackCore::connect(SocketRef ref, const Endpoint& local, const Endpoint& remote,
+                       Time now) noexcept {
+  set_now(now);
+  Socket* socket = find_socket(ref);
+  if (socket == nullptr || socket->closed) return ESTALE;
+  if (socket->kind == SocketKind::udp) {
+    udp_connect(static_cast<UdpSocket&>(*socket), remote);
+    return 0;
+  }
+  if (socket->kind != SocketKind::tcp) return EPROTO;
+  auto& tcp = static_cast<TcpSocket&>(*socket);
+  if (tcp.opened) return EISCONN;
+  if (const int error = tcp_active_open(tcp, local, remote); error != 0) {
+    counters.add(Counter::tcp_failed_opens);
+    tell_error(tcp, error);
+    return 0;
+  }
+  settle(tcp);
+  return 0;
+}
+
+// A remote port of 0 dissolves the association.
+void StackCore::udp_connect(UdpSocket& socket, const Endpoint& remote) noexcept {
+  const uint32_t index = udp_.index_of(&socket);
+  UdpBinding binding = udp_table_.binding(index);
+  binding.remote = remote.port == 0 ? Endpoint{} : remote;
+  udp_table_.remove(index);
+  udp_table_.insert(index, binding);
+}
+
+// ---- sending ----
+
+int StackCore::send(SocketRef ref, uint64_t offset, uint32_t length, bool more, bool want_tx,
+                    Time now) noexcept {
+  set_now(now);
+  auto* socket = find_kind<TcpSocket>(ref, SocketKind::tcp);
+  if (socket == nullptr || socket->closed) return ESTALE;
+  if (!apps_[ref.app].range_ok(offset, length)) return EPROTO;
+  if (want_tx) socket->want_tx = true;
+  if (length != 0) {
+    if (socket->tx.outstanding() + length > kMaxOutstanding) return EPROTO;
+    // After a failure or a shutdown nobody takes it; the error was or will be told.
+    if (socket->network_done || socket->app_storage_free || socket->write_shutdown) return EPIPE;
+    switch (socket->tx.append(extents_, offset, length)) {
+      case TxQueue::Result::ok:
+        break;
+      case TxQueue::Result::too_many:
+        return EPROTO;
+      case TxQueue::Result::no_memory:
+        tell_error(*socket, ENOBUFS);
+        close_tcp(*socket, true);
+        return ENOBUFS;
+    }
+    socket->tcp.on_send(tcp_context(*socket), length, more);
+    settle(*socket);
+  }
+  if (want_tx) tell_acked(*socket, socket->tx.begin(), socket->tx.outstanding());
+  return 0;
+}
+
+int StackCore::send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
+                             const IpAddress& local, const Endpoint& remote, uint8_t tos,
+                             uint8_t ttl, Time now) noexcept {
+  set_now(now);
+  auto* socket = find_kind<UdpSocket>(ref, SocketKind::udp);
+  if (socket == nullptr || socket->closed) return ESTALE;
+  if (!apps_[ref.app].range_ok(offset, length)) return EPROTO;
+  const uint64_t outstanding = socket->tx_tail - socket->tx_acked;
+  if (record_bytes < datagram_record_size(length) || outstanding + record_bytes > kMaxOutstanding) {
+    return EPROTO;
+  }
+  const auto bytes = static_cast<uint32_t>(record_bytes);
+  socket->tx_tail += bytes;
+  UdpSend item;
+  item.offset = offset;
+  item.length = length;
+  item.record_bytes = bytes;
+  item.local = local;
+  item.tos = tos;
+  item.ttl = ttl;
+  if (const int error = udp_destination(*socket, remote, &item); error != 0) {
+    tell_error(*socket, error);
+    udp_lost(*socket, bytes);
+  } else if (!udp_queue(*socket, item)) {
+    counters.drop(Drop::udp_send_full);
+    udp_lost(*socket, bytes);
+  }
+  return 0;
+}
+
+// Checks where a datagram is to go, as sendto() does.
+int StackCore::udp_destination(const UdpSocket& socket, const Endpoint& remote,
+                               UdpSend* item) noexcept {
+  const UdpBinding& binding = udp_table_.binding(udp_.index_of(&socket));
+  item->remote = remote.port != 0 ? remote : binding.remote;
+  if (item->remote.port == 0) return EDESTADDRREQ;
+  if (item->length > kMaxUdpPayload4) return EMSGSIZE;
+  if (interfaces_.is_local(item->remote.address)) return EHOSTUNREACH;  // no way to ourselves yet
+  if (item->local.is_any()) item->local = binding.local.address;
+  if (item->local.is_any()) return 0;
+  if (!interfaces_.is_local(item->local)) return EADDRNOTAVAIL;
+  return item->local.is_v4() == item->remote.address.is_v4() ? 0 : EAFNOSUPPORT;
+}
+
+bool StackCore::udp_queue(UdpSocket& socket, const UdpSend& item) noexcept {
+  if (socket.send_count >= kUdpSendLimit) return false;
+  UdpSend* queued = udp_sends_.create(item);
+  if (queued == nullptr) return false;
+  const uint32_t index = udp_sends_.index_of(queued);
+  (socket.send_tail == kNoIndex ? socket.send_head : udp_sends_[socket.send_tail].next) = index;
+  socket.send_tail = index;
+  ++socket.send_count;
+  make_ready(socket);
+  return true;
+}
+
+// A datagram that is not sent gives its storage back in its turn.
+void StackCore::udp_lost(UdpSocket& socket, uint32_t record_bytes) noexcept {
+  if (socket.send_tail != kNoIndex) {
+    udp_sends_[socket.send_tail].record_bytes += record_bytes;
+    return;
+  }
+  socket.tx_acked += record_bytes;
+  tell_acked(socket, socket.tx_acked, socket.tx_tail - socket.tx_acked);
+}
+
+// ---- receiving ----
+
+int StackCore::consumed(SocketRef ref, uint32_t rx_head, Time now) noexcept {
+  Socket* socket = find_socket(ref);
+  if (socket == nullptr || socket->closed) return ESTALE;
+  RxChain& rx = socket->rx;
+  if (seq_le(rx_head, rx.head())) return 0;
+  if (seq_gt(rx_head, rx.tail())) return EPROTO;
+  rx.consume(apps_[ref.app].pool, rx_head);
+  if (socket->kind != SocketKind::tcp) return 0;
+  auto& tcp = static_cast<TcpSocket&>(*socket);
+  if (tcp.network_done) return 0;
+  set_now(now);
+  tcp.tcp.on_consumed(tcp_context(tcp), rx_head);
+  if (tcp.tcp.wants_output()) make_ready(tcp);
+  return 0;
+}
+
+// Nobody will read what has arrived.
+void StackCore::discard_unread(TcpSocket& socket) noexcept {
+  socket.rx.consume(apps_[socket.app].pool, socket.rx.tail());
+  socket.tcp.on_consumed(tcp_context(socket), socket.rx.tail());
+}
+
+// ---- ending ----
+
+int StackCore::shutdown(SocketRef ref, bool read, bool write, Time now) noexcept {
+  set_now(now);
+  Socket* socket = find_socket(ref);
+  if (socket == nullptr || socket->closed) return ESTALE;
+  // The client may still be reading what it has been told of: only what comes later is discarded.
+  if (read) socket->read_shutdown = true;
+  if (socket->kind != SocketKind::tcp || !write) return 0;
+  auto& tcp = static_cast<TcpSocket&>(*socket);
+  tcp.write_shutdown = true;
+  if (tcp.network_done) return 0;
+  tcp.tcp.on_shutdown_write(tcp_context(tcp));
+  settle(tcp);
+  return 0;
+}
+
+int StackCore::close(SocketRef ref, bool abort, uint32_t rx_head, Time now) noexcept {
+  set_now(now);
+  Socket* socket = find_socket(ref);
+  if (socket == nullptr || socket->closed) return ESTALE;
+  if (const int error = consumed(ref, rx_head, now); error != 0) return error;
+  close_socket(*socket, abort);
+  reap();
+  return 0;
+}
+
+int StackCore::accepted(SocketRef ref, uint32_t count, Time now) noexcept {
+  set_now(now);
+  auto* listener = find_kind<Listener>(ref, SocketKind::listener);
+  if (listener == nullptr) return ESTALE;
+  if (count > listener->unaccepted) return EPROTO;
+  listener->unaccepted -= count;
+  return 0;
+}
+
+// ---- options ----
+
+namespace {
+
+// The engine's option, false if it is none of the engine's.
+bool engine_option(SocketOption option, TcpOption* out) {
+  switch (option) {
+    case SocketOption::nodelay:
+      *out = TcpOption::nodelay;
+      return true;
+    case SocketOption::cork:
+      *out = TcpOption::cork;
+      return true;
+    case SocketOption::keepalive:
+      *out = TcpOption::keepalive;
+      return true;
+    case SocketOption::keepalive_idle:
+      *out = TcpOption::keepalive_idle;
+      return true;
+    case SocketOption::keepalive_interval:
+      *out = TcpOption::keepalive_interval;
+      return true;
+    case SocketOption::keepalive_probes:
+      *out = TcpOption::keepalive_probes;
+      return true;
+    case SocketOption::user_timeout:
+      *out = TcpOption::user_timeout;
+      return true;
+    case SocketOption::receive_buffer:
+      *out = TcpOption::receive_buffer;
+      return true;
+    case SocketOption::send_buffer:
+      *out = TcpOption::send_buffer;
+      return true;
+    case SocketOption::max_segment:
+      *out = TcpOption::max_segment;
+      return true;
+    case SocketOption::quick_ack:
+      *out = TcpOption::quick_ack;
+      return true;
+    case SocketOption::congestion:
+      *out = TcpOption::congestion;
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Options that every kind of socket with a TOS and a TTL has.
+template <class T>
+int set_ip_option(T& socket, SocketOption option, uint32_t value) {
+  if (option == SocketOption::tos) {
+    if (value > 255) return EINVAL;
+    socket.tos = static_cast<uint8_t>(value);
+    return 0;
+  }
+  if (option == SocketOption::ttl) {
+    if (value < 1 || value > 255) return EINVAL;
+    socket.ttl = static_cast<uint8_t>(value);
+    return 0;
+  }
+  return ENOPROTOOPT;
+}
+
+int set_listener_option(Listener& listener, SocketOption option, uint32_t value) {
+  switch (option) {
+    case SocketOption::nodelay:
+      listener.nodelay = value != 0;
+      return 0;
+    case SocketOption::keepalive:
+      listener.keepalive = value != 0;
+      return 0;
+    case SocketOption::receive_buffer:
+      listener.receive_buffer = value;
+      return 0;
+    case SocketOption::max_segment:
+      listener.max_segment = value;
+      return 0;
+    default:
+      return set_ip_option(listener, option, value);
+  }
+}
+
+int set_udp_option(UdpSocket& socket, SocketOption option, uint32_t value) {
+  if (option != SocketOption::receive_buffer) return set_ip_option(socket, option, value);
+  socket.receive_limit = std::clamp<uint32_t>(value, 4096, kMaxOutstanding);
+  return 0;
+}
+
+}  // namespace
+
+int StackCore::set_option(SocketRef ref, uint16_t option, uint32_t value, Time now) noexcept {
+  set_now(now);
+  Socket* socket = find_socket(ref);
+  if (socket == nullptr || socket->closed) return ESTALE;
+  const auto name = static_cast<SocketOption>(option);
+  if (socket->kind == SocketKind::listener) {
+    return set_listener_option(static_cast<Listener&>(*socket), name, value);
+  }
+  if (socket->kind == SocketKind::udp) {
+    return set_udp_option(static_cast<UdpSocket&>(*socket), name, value);
+  }
+  auto& tcp = static_cast<TcpSocket&>(*socket);
+  TcpOption engine;
+  if (!engine_option(name, &engine)) return set_ip_option(tcp, name, value);
+  if (!tcp.tcp.set_option(tcp_context(tcp), engine, value)) return EINVAL;
+  if (!tcp.network_done) settle(tcp);
+  return 0;
+}
+
+}  // namespace postern

@@ -1,0 +1,137 @@
+// Egress: what has no socket first, then the ready sockets in turn.
+#include <algorithm>
+#include <cstring>
+
+#include "stack/core.h"
+#include "wire/build.h"
+
+namespace postern {
+
+bool StackCore::wants_egress() const noexcept {
+  return !ready_.empty() || !control_.empty() || neighbors_.has_work() || cut_.socket != nullptr;
+}
+
+size_t StackCore::egress(Time now, std::span<TxFrame> frames) noexcept {
+  set_now(now);
+  size_t n = control_output(frames);
+  // A visit may bring no frame (its neighbor is unknown, the engine was only asked): bounded too.
+  for (size_t visits = frames.size() + kBurst; n < frames.size() && visits > 0; --visits) {
+    if (cut_.socket != nullptr) {
+      n += cut_output(frames.subspan(n));
+      continue;
+    }
+    Socket* socket = ready_.front();
+    if (socket == nullptr) break;
+    const size_t turn = std::min<size_t>(frames.size() - n, kTurn);
+    n += socket_output(*socket, frames.subspan(n, turn));
+  }
+  for (size_t i = 0; i < n; ++i) counters.add(Counter::tx_bytes, frames[i].length);
+  counters.add(Counter::tx_packets, n);
+  reap();
+  return n;
+}
+
+size_t StackCore::socket_output(Socket& socket, std::span<TxFrame> frames) noexcept {
+  static_cast<ListNode<ReadyTag>&>(socket).unlink();  // those with more to say go to the end
+  return socket.kind == SocketKind::tcp ? tcp_output(static_cast<TcpSocket&>(socket), frames)
+                                        : udp_output(static_cast<UdpSocket&>(socket), frames);
+}
+
+// ---- frames without a socket ----
+
+size_t StackCore::control_output(std::span<TxFrame> frames) noexcept {
+  if (arp_.next_deadline() <= now_) announce();
+  NeighborTable::Probe probe;
+  while (control_.room() && neighbors_.next_probe(&probe)) send_probe(probe);
+  size_t n = 0;
+  TxFrame held;
+  while (n < frames.size() && neighbors_.next_released(&held)) copy_frame(held, frames[n++]);
+  while (n < frames.size() && !control_.empty()) {
+    copy_frame(control_.front(), frames[n++]);
+    control_.pop();
+  }
+  return n;
+}
+
+void StackCore::copy_frame(const TxFrame& from, TxFrame& to) noexcept {
+  std::byte* const data = to.data;
+  const uint32_t capacity = to.capacity;
+  to = from;
+  to.data = data;
+  to.capacity = capacity;
+  to.length = std::min(from.length, capacity);
+  std::memcpy(data, from.data, to.length);
+}
+
+void StackCore::announce() noexcept {
+  ArpResponder::Announcement announcement;
+  while (control_.room() && arp_.next_announcement(now_, &announcement)) {
+    send_arp(announcement.packet, kBroadcastMac, announcement.interface);
+  }
+}
+
+void StackCore::send_probe(const NeighborTable::Probe& probe) noexcept {
+  if (!probe.address.is_v4()) return;
+  const Interface& interface = interfaces_[probe.interface];
+  const IpAddress* source = interfaces_.select_source(probe.address, probe.interface);
+  if (source == nullptr) return;
+  send_arp({wire::ArpPacket::kRequest, interface.mac, *source, MacAddress{}, probe.address},
+           probe.mac.is_zero() ? kBroadcastMac : probe.mac, probe.interface);
+}
+
+TxFrame* StackCore::begin_control() noexcept { return control_.begin(); }
+
+// Ethernet and IP headers of a frame whose neighbor is still to be looked up. Returns where the
+// transport header goes.
+std::byte* StackCore::begin_ip(TxFrame& frame, uint16_t interface, const MacAddress& destination,
+                               const wire::IpFields& fields) noexcept {
+  const bool is_v6 = !fields.source.is_v4();
+  const size_t l2 = wire::write_ethernet(frame.data, destination, interfaces_[interface].mac,
+                                         is_v6 ? wire::ether_type::ipv6 : wire::ether_type::ipv4);
+  const size_t l3 = wire::write_ip(frame.data + l2, fields);
+  frame.interface = interface;
+  frame.tso_mss = 0;
+  frame.l2_length = static_cast<uint8_t>(l2);
+  frame.l3_length = static_cast<uint8_t>(l3);
+  frame.l4_length = 0;
+  frame.protocol = fields.protocol;
+  frame.is_v6 = is_v6;
+  frame.needs_ip_checksum = fields.offload_checksum && !is_v6;
+  frame.needs_l4_checksum = false;
+  frame.external = {};
+  frame.length = static_cast<uint32_t>(l2 + l3 + fields.payload_length);
+  return frame.data + l2 + l3;
+}
+
+// The frame is complete but for its destination: sends it, holds it for the neighbor, or drops it.
+void StackCore::finish_control(TxFrame& frame, const IpAddress& destination) noexcept {
+  Path path;
+  if (!find_path(destination, &path)) return counters.drop(Drop::ip_no_route);
+  set_source_mac(frame, path.interface);
+  if (place_frame(frame, path)) control_.commit();
+}
+
+void StackCore::set_source_mac(TxFrame& frame, uint16_t interface) noexcept {
+  if (frame.interface == interface) return;
+  frame.interface = interface;
+  std::memcpy(frame.data + 6, interfaces_[interface].mac.bytes.data(), 6);
+}
+
+bool StackCore::place_frame(TxFrame& frame, const Path& path) noexcept {
+  switch (path.resolution) {
+    case NeighborTable::Resolution::resolved:
+      std::memcpy(frame.data, neighbors_.mac(path.neighbor).bytes.data(), 6);
+      return true;
+    case NeighborTable::Resolution::pending:
+      if (neighbors_.hold(path.neighbor, frame)) counters.drop(Drop::neighbor_queue_full);
+      return false;
+    case NeighborTable::Resolution::failed:
+      counters.drop(Drop::neighbor_unreachable);
+      return false;
+    default:
+      counters.drop(Drop::neighbor_table_full);
+      return false;
+  }
+}
+
+}  // namespace postern

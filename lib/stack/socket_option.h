@@ -1,0 +1,27 @@
+// Socket options as applications name them. The values are those of enum shm_option; the data plane
+// asserts that they agree.
+#pragma once
+
+#include <cstdint>
+
+namespace postern {
+
+enum class SocketOption : uint16_t {
+  nodelay = 1,
+  cork = 2,
+  keepalive = 3,
+  keepalive_idle = 4,      // seconds
+  keepalive_interval = 5,  // seconds
+  keepalive_probes = 6,
+  user_timeout = 7,    // milliseconds, 0 off
+  receive_buffer = 8,  // bytes
+  send_buffer = 9,     // bytes
+  max_segment = 10,    // bytes
+  tos = 11,            // 0..255
+  ttl = 12,            // 1..255
+  quick_ack = 13,
+  congestion = 14,
+  defer_accept = 15,  // seconds
+};
+
+}  // namespace postern

@@ -1,0 +1,201 @@
+// TCP segments to their connections, and what connections have to report.
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "stack/core.h"
+#include "wire/build.h"
+
+namespace postern {
+
+// Receive memory is promised to the engine in whole: what it accepts can be stored.
+TcpContext& StackCore::tcp_context(TcpSocket& socket) noexcept {
+  ctx_.random = random32();
+  ctx_.receive_room = 0;
+  const uint16_t app = socket.owned ? socket.app : app_of_listener(socket);
+  if (app != kNoApp) {
+    const uint64_t room = uint64_t{apps_[app].pool.free_units()} * ChunkPool::kSmallPayload +
+                          socket.rx.room_behind_stored();
+    ctx_.receive_room = static_cast<uint32_t>(std::min<uint64_t>(room, INT32_MAX));
+  }
+  return ctx_;
+}
+
+Drop StackCore::tcp_input(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {
+  TcpSegment segment;
+  if (const Drop drop = wire::parse_tcp(packet, p, &segment); drop != Drop::none) return drop;
+  // The burst was looked up before its first packet was handled: flows may have come and gone.
+  if (flow == kNoFlow || tcp_[flow].network_done) {
+    flow = flows_.find(
+        FlowKey({p.source, p.source_port}, {p.destination, p.destination_port}, p.protocol),
+        key_of());
+    if (flow == kNoFlow) return tcp_unmatched(p, segment);
+  }
+  TcpSocket& socket = tcp_[flow];
+  if (socket.tcp.state() == TcpState::time_wait && socket.tcp.may_reopen(segment)) {
+    return tcp_reopen(socket, p, segment);
+  }
+  return tcp_segment(socket, segment, packet.data + p.payload_offset);
+}
+
+Drop StackCore::tcp_segment(TcpSocket& socket, const TcpSegment& segment,
+                            const std::byte* payload) noexcept {
+  counters.add(Counter::tcp_rx_segments);
+  if (!socket.in_batch) {
+    if (batch_size_ == kBurst) settle_batch();
+    socket.in_batch = true;
+    batch_[batch_size_++] = &socket;
+  }
+  TcpContext& ctx = tcp_context(socket);
+  const TcpInput in = socket.tcp.on_segment(ctx, segment);
+  // The first data may come with the handshake's last segment: it needs a place first.
+  if (in.accept_data && !socket.owned) events_before_data(socket);
+  if (in.accept_data && socket.owned && !socket.closed) {
+    socket.rx.store(apps_[socket.app].pool, in.position, payload + in.skip, in.length);
+    counters.add(Counter::tcp_rx_bytes, in.length);
+  }
+  if (in.drop == Drop::tcp_window_full && ctx.receive_room < segment.length && !socket.closed) {
+    return Drop::app_rx_memory;
+  }
+  return in.drop;
+}
+
+void StackCore::events_before_data(TcpSocket& socket) noexcept {
+  const uint16_t events = socket.tcp.take_events();
+  if ((events & tcp_event::connected) != 0) on_connected(socket);
+  socket.pending_events |= static_cast<uint16_t>(events & ~tcp_event::connected);
+}
+
+// The application for which a connection in handshake is meant.
+uint16_t StackCore::app_of_listener(const TcpSocket& socket) const noexcept {
+  const Listener* listener = listeners_.get(socket.listener);
+  return listener == nullptr ? kNoApp : listener->app;
+}
+
+// RFC 9293 3.10.7.1 and 3.10.7.2: CLOSED and LISTEN.
+Drop StackCore::tcp_unmatched(const ParsedPacket& p, const TcpSegment& segment) noexcept {
+  const uint32_t index = listener_table_.find(p.protocol, p.destination, p.destination_port);
+  const bool syn =
+      (segment.flags & (tcp_flag::syn | tcp_flag::ack | tcp_flag::rst)) == tcp_flag::syn;
+  if (index != kNoListener) {
+    if ((segment.flags & tcp_flag::rst) != 0) return Drop::tcp_no_socket;
+    if (syn) return tcp_passive_open(listeners_[index], p, segment, 0, false);
+  }
+  tcp_reset(p, segment);
+  return Drop::tcp_no_socket;
+}
+
+// RFC 6191: a SYN that proves to be newer than the connection in TIME-WAIT replaces it.
+Drop StackCore::tcp_reopen(TcpSocket& old, const ParsedPacket& p,
+                           const TcpSegment& segment) noexcept {
+  const uint32_t index = listener_table_.find(p.protocol, p.destination, p.destination_port);
+  if (index == kNoListener) return tcp_segment(old, segment, nullptr);
+  const uint32_t isn = old.tcp.safe_isn();
+  old.tcp.on_abort(tcp_context(old));
+  settle(old);
+  return tcp_passive_open(listeners_[index], p, segment, isn, true);
+}
+
+void StackCore::tcp_reset(const ParsedPacket& p, const TcpSegment& segment) noexcept {
+  TcpSegment reset;
+  if (!reset_for(segment, reset) || !reset_limit_.take(now_)) return;
+  TxFrame* frame = begin_control();
+  if (frame == nullptr) return;
+  const auto length = static_cast<uint32_t>(wire::tcp_header_length(reset));
+  std::byte* l4 = begin_ip(*frame, p.interface, MacAddress{},
+                           {.source = p.destination,
+                            .destination = p.source,
+                            .protocol = p.protocol,
+                            .payload_length = length});
+  wire::write_tcp(l4, p.destination_port, p.source_port, reset);
+  wire::finish_checksum(l4, length, 0, 0, p.destination, p.source, Protocol::tcp);
+  counters.add(Counter::tcp_resets_sent);
+  counters.add(Counter::tcp_tx_segments);
+  finish_control(*frame, p.source);
+}
+
+// ---- after the engine was called ----
+
+void StackCore::settle_batch() noexcept {
+  for (size_t i = 0; i < batch_size_; ++i) {
+    batch_[i]->in_batch = false;
+    settle(*batch_[i]);
+  }
+  batch_size_ = 0;
+}
+
+void StackCore::settle(TcpSocket& socket) noexcept {
+  const uint16_t events = socket.tcp.take_events() | std::exchange(socket.pending_events, 0);
+  if (events != 0) on_tcp_events(socket, events);
+  if (socket.network_done) return;
+  if (socket.tcp.wants_output()) make_ready(socket);
+  wheel_.schedule(socket.timer, socket.tcp.next_deadline());
+}
+
+void StackCore::on_tcp_events(TcpSocket& socket, uint16_t events) noexcept {
+  if ((events & tcp_event::acked) != 0) on_acked(socket);
+  if ((events & tcp_event::connected) != 0) on_connected(socket);
+  if ((events & tcp_event::readable) != 0 && socket.owned && !socket.closed) {
+    socket.rx.advance_tail(apps_[socket.app].pool, socket.tcp.rx_tail());
+    // What came after SHUT_RD is discarded, once all that was told before has been read.
+    if (socket.read_shutdown && socket.rx.head() == socket.told_rx_tail) {
+      discard_unread(socket);
+    } else {
+      tell(socket, news::update | news::urgent);
+    }
+  }
+  if ((events & tcp_event::peer_fin) != 0) tell(socket, news::eof | news::urgent);
+  if ((events & tcp_event::failed) != 0) tell_error(socket, socket.tcp.error());
+  if ((events & tcp_event::released) != 0) {
+    socket.app_storage_free = true;
+    if (socket.owned) socket.tx.clear(extents_);
+    if (socket.closed) release(socket);
+  }
+  if ((events & tcp_event::finished) != 0) network_end(socket);
+}
+
+void StackCore::on_acked(TcpSocket& socket) noexcept {
+  if (!socket.owned) return;
+  neighbors_.confirm(socket.neighbor, now_);
+  socket.tx.release(extents_, socket.tcp.tx_acked());
+  tell_acked(socket, socket.tx.begin(), socket.tx.outstanding());
+}
+
+void StackCore::on_connected(TcpSocket& socket) noexcept {
+  socket.tcp.set_max_segment_burst(segment_burst(socket));
+  Listener* listener = listeners_.get(socket.listener);
+  if (listener == nullptr) {
+    tell(socket, news::connected | news::urgent);
+    return;
+  }
+  uncount_backlog(socket);
+  AppState& app = apps_[listener->app];
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+  if (!app.open_daemon_slot(SocketKind::tcp, tcp_.index_of(&socket), &slot, &generation)) {
+    counters.drop(Drop::app_sockets_full);
+    leave_listener(socket);
+    socket.closed = true;
+    socket.tcp.on_abort(tcp_context(socket));
+    return;
+  }
+  ++listener->unaccepted;
+  counters.add(Counter::tcp_passive_opens);
+  own(socket, listener->app, slot, generation);
+  tell(socket, news::accept | news::urgent);
+}
+
+// The network side is over: the tuple is free, the timer off. What the application has not read
+// stays until it closes.
+void StackCore::network_end(TcpSocket& socket) noexcept {
+  socket.network_done = true;
+  wheel_.cancel(socket.timer);
+  static_cast<ListNode<ReadyTag>&>(socket).unlink();
+  if (cut_.socket == &socket) cut_.socket = nullptr;
+  if (socket.in_flow_table) flows_.erase(socket.key, tcp_.index_of(&socket));
+  socket.in_flow_table = false;
+  if (!socket.owned) leave_listener(socket);
+  destroy_if_done(socket);
+}
+
+}  // namespace postern

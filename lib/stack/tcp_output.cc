@@ -1,0 +1,137 @@
+// TCP segments into frames: headers, payload out of the application's memory, checksum.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/checksum.h"
+#include "stack/core.h"
+#include "wire/build.h"
+
+namespace postern {
+
+// The neighbor of a connection, by its handle while that is good.
+NeighborTable::Resolution StackCore::tcp_resolve(TcpSocket& socket) noexcept {
+  const auto resolution = neighbors_.resolve(socket.neighbor, now_);
+  if (resolution != NeighborTable::Resolution::full) return resolution;
+  Path path;
+  if (!find_path(socket.key.remote, &path)) return NeighborTable::Resolution::failed;
+  socket.interface = path.interface;
+  socket.neighbor = path.neighbor;
+  return path.resolution;
+}
+
+// As much as fits into `frames`; the socket was taken off the ready list.
+size_t StackCore::tcp_output(TcpSocket& socket, std::span<TxFrame> frames) noexcept {
+  const auto resolution = tcp_resolve(socket);
+  if (resolution == NeighborTable::Resolution::pending) {
+    waiting_[socket.neighbor.index].push_back(socket);
+    return 0;
+  }
+  size_t n = 0;
+  while (n < frames.size() && cut_.socket == nullptr) {
+    TcpSegment segment;
+    if (!socket.tcp.next_segment(tcp_context(socket), segment)) break;
+    counters.add(Counter::tcp_tx_segments);
+    counters.add(Counter::tcp_tx_bytes, segment.length);
+    if (resolution != NeighborTable::Resolution::resolved) {
+      counters.drop(Drop::neighbor_unreachable);  // as if the network had lost it
+      if (++n == frames.size()) break;
+      continue;
+    }
+    if (segment.gso_size != 0 && segment.length > segment.gso_size &&
+        !fits_whole(socket, segment, frames[n])) {
+      cut_ = {&socket, segment, 0};
+      n += cut_output(frames.subspan(n));
+      continue;
+    }
+    build_tcp(socket, segment, frames[n++]);
+  }
+  settle(socket);
+  if (resolution != NeighborTable::Resolution::resolved) return 0;
+  return n;
+}
+
+// The device cuts the segment up: it needs room for all of it in one frame.
+bool StackCore::fits_whole(const TcpSocket& socket, const TcpSegment& segment,
+                           const TxFrame& frame) const noexcept {
+  return interfaces_[socket.interface].offloads.tso &&
+         segment.length + wire::kMaxHeaders <= frame.capacity;
+}
+
+// Sends the segment in cut_ piece by piece, over several calls if frames run out.
+size_t StackCore::cut_output(std::span<TxFrame> frames) noexcept {
+  TcpSocket& socket = *cut_.socket;
+  size_t n = 0;
+  while (n < frames.size() && cut_.done < cut_.segment.length) {
+    TcpSegment piece = cut_.segment;
+    piece.gso_size = 0;
+    piece.seq += cut_.done;
+    piece.tx_position += cut_.done;
+    piece.length = std::min<uint32_t>(cut_.segment.gso_size, cut_.segment.length - cut_.done);
+    cut_.done += piece.length;
+    const bool last = cut_.done == cut_.segment.length;
+    if (!last) piece.flags &= static_cast<uint8_t>(~(tcp_flag::fin | tcp_flag::psh));
+    if (piece.seq != cut_.segment.seq) piece.flags &= static_cast<uint8_t>(~tcp_flag::cwr);
+    build_tcp(socket, piece, frames[n++]);
+  }
+  if (cut_.done == cut_.segment.length) cut_.socket = nullptr;
+  return n;
+}
+
+void StackCore::build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept {
+  const FlowKey& key = socket.key;
+  const TxOffloads& offloads = interfaces_[socket.interface].offloads;
+  const auto header = static_cast<uint32_t>(wire::tcp_header_length(segment));
+  std::byte* l4 = begin_ip(frame, socket.interface, neighbors_.mac(socket.neighbor),
+                           {.source = key.local,
+                            .destination = key.remote,
+                            .protocol = static_cast<uint8_t>(Protocol::tcp),
+                            .ttl = socket.ttl,
+                            .tos = static_cast<uint8_t>((socket.tos & 0xfc) | segment.ecn),
+                            .id = ++ip_id_,
+                            .payload_length = header + segment.length,
+                            .offload_checksum = offloads.ip_checksum});
+  wire::write_tcp(l4, key.local_port, key.remote_port, segment);
+  frame.l4_length = static_cast<uint8_t>(header);
+  const bool whole = segment.gso_size != 0 && segment.length > segment.gso_size;
+  if (whole) frame.tso_mss = segment.gso_size;
+  const uint32_t sum = segment.length == 0
+                           ? 0
+                           : copy_payload(socket, segment.tx_position, segment.length, l4 + header,
+                                          !offloads.l4_checksum);
+  if (offloads.l4_checksum) {
+    frame.needs_l4_checksum = true;
+    wire::offload_checksum(l4, key.local, key.remote, Protocol::tcp,
+                           whole ? 0 : header + segment.length);
+  } else {
+    wire::finish_checksum(l4, header, sum, segment.length, key.local, key.remote, Protocol::tcp);
+  }
+}
+
+// One pass over the payload. Extents were checked against the transmit region when they were
+// queued; their content is the application's business.
+uint32_t StackCore::copy_payload(TcpSocket& socket, uint32_t position, uint32_t length,
+                                 std::byte* out, bool checksum) noexcept {
+  const std::byte* const memory = apps_[socket.app].memory().tx_pool;
+  TxQueue::Piece piece = socket.tx.at(extents_, position, length);
+  if (piece.length == length) {
+    if (checksum) return copy_and_checksum(out, memory + piece.offset, length);
+    std::memcpy(out, memory + piece.offset, length);
+    return 0;
+  }
+  Checksum sum;
+  for (;;) {
+    if (checksum) {
+      sum.copy(out, memory + piece.offset, piece.length);
+    } else {
+      std::memcpy(out, memory + piece.offset, piece.length);
+    }
+    length -= piece.length;
+    if (length == 0) return sum.sum();
+    position += piece.length;
+    out += piece.length;
+    piece = socket.tx.at(extents_, position, length);
+  }
+}
+
+}  // namespace postern

@@ -1,0 +1,130 @@
+// Datagrams into frames, in fragments where they exceed the MTU (RFC 791 3.2).
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/checksum.h"
+#include "stack/core.h"
+#include "udp/datagram.h"
+#include "wire/build.h"
+
+namespace postern {
+namespace {
+
+constexpr uint32_t kUdpHeader = 8;
+
+}  // namespace
+
+size_t StackCore::udp_output(UdpSocket& socket, std::span<TxFrame> frames) noexcept {
+  size_t n = 0;
+  for (size_t tries = 0; tries < kTurn && n < frames.size(); ++tries) {
+    if (socket.send_head == kNoIndex) break;
+    UdpSend& item = udp_sends_[socket.send_head];
+    bool done = true;
+    if (udp_frame(socket, item, frames[n], &done)) ++n;
+    if (done) udp_sent(socket);
+  }
+  if (socket.send_head != kNoIndex) {
+    make_ready(socket);
+  } else if (socket.closed) {
+    udp_drained(socket);
+  }
+  return n;
+}
+
+// The datagram at the head of the queue is gone: its storage belongs to the application again.
+void StackCore::udp_sent(UdpSocket& socket) noexcept {
+  UdpSend& item = udp_sends_[socket.send_head];
+  socket.tx_acked += item.record_bytes;
+  socket.send_head = item.next;
+  if (socket.send_head == kNoIndex) socket.send_tail = kNoIndex;
+  --socket.send_count;
+  udp_sends_.destroy(&item);
+  tell_acked(socket, socket.tx_acked, socket.tx_tail - socket.tx_acked);
+}
+
+int StackCore::udp_route(const UdpSend& item, Path* path, IpAddress* source) noexcept {
+  if (!find_path(item.remote.address, path)) return ENETUNREACH;
+  *source = item.local;
+  if (!source->is_any()) return 0;
+  const IpAddress* chosen = interfaces_.select_source(item.remote.address, path->interface);
+  if (chosen == nullptr) return EADDRNOTAVAIL;
+  *source = *chosen;
+  return 0;
+}
+
+bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool* done) noexcept {
+  Path path;
+  IpAddress source;
+  if (const int error = udp_route(item, &path, &source); error != 0) {
+    counters.drop(Drop::ip_no_route);
+    tell_error(socket, error);
+    return false;
+  }
+  const Interface& interface = interfaces_[path.interface];
+  const bool is_v6 = !item.remote.address.is_v4();
+  const uint32_t room = interface.mtu - (is_v6 ? 40U : 20U);
+  const uint32_t total = kUdpHeader + item.length;
+  const bool fragmented = total > room;
+  if (fragmented && is_v6) {
+    tell_error(socket, EMSGSIZE);
+    return false;
+  }
+  if (item.id == 0) item.id = next_ip_id();
+  // `sent` counts bytes of the IP payload, the UDP header included.
+  const uint32_t offset = item.sent;
+  const uint32_t here = fragmented ? std::min(total - offset, room & ~7U) : total;
+  item.sent += here;
+  *done = item.sent == total;
+  const bool offload_ip = interface.offloads.ip_checksum;
+  std::byte* l4 = begin_ip(frame, path.interface, MacAddress{},
+                           {.source = source,
+                            .destination = item.remote.address,
+                            .protocol = static_cast<uint8_t>(Protocol::udp),
+                            .ttl = item.ttl != 0 ? item.ttl : socket.ttl,
+                            .tos = item.tos != 0 ? item.tos : socket.tos,
+                            .dont_fragment = false,
+                            .id = item.id,
+                            .payload_length = here,
+                            .fragment_offset = static_cast<uint16_t>(offset),
+                            .more_fragments = !*done,
+                            .offload_checksum = offload_ip});
+  frame.l4_length = kUdpHeader;
+  udp_payload(socket, item, offset, here, l4, source, frame,
+              interface.offloads.l4_checksum && !fragmented);
+  if (*done) counters.add(Counter::udp_tx_datagrams);
+  if (item.remote.address.is_v4() &&
+      interfaces_.is_broadcast(item.remote.address, path.interface)) {
+    std::memcpy(frame.data, kBroadcastMac.bytes.data(), 6);
+    return true;
+  }
+  return place_frame(frame, path);
+}
+
+// Bytes [offset, offset + n) of UDP header and payload to `out`.
+void StackCore::udp_payload(UdpSocket& socket, const UdpSend& item, uint32_t offset, uint32_t n,
+                            std::byte* out, const IpAddress& source, TxFrame& frame,
+                            bool offload) noexcept {
+  const std::byte* const payload = apps_[socket.app].memory().tx_pool + item.offset;
+  if (offset != 0) {
+    std::memcpy(out, payload + offset - kUdpHeader, n);
+    return;
+  }
+  const UdpBinding& binding = udp_table_.binding(udp_.index_of(&socket));
+  wire::write_udp(out, binding.local.port, item.remote.port, item.length);
+  const uint32_t here = n - kUdpHeader;
+  const uint32_t total = kUdpHeader + item.length;
+  if (offload) {
+    std::memcpy(out + kUdpHeader, payload, here);
+    frame.needs_l4_checksum = true;
+    wire::offload_checksum(out, source, item.remote.address, Protocol::udp, total);
+    return;
+  }
+  // The checksum stands in the first fragment and covers all of them; `here` is even then.
+  uint32_t sum = copy_and_checksum(out + kUdpHeader, payload, here);
+  if (here < item.length) sum = checksum_add({payload + here, item.length - here}, sum);
+  wire::finish_checksum(out, kUdpHeader, sum, item.length, source, item.remote.address,
+                        Protocol::udp);
+}
+
+}  // namespace postern
