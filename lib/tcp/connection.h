@@ -93,7 +93,10 @@ class TcpConnection {
   [[nodiscard]] bool may_reopen(const TcpSegment& syn) const;
   [[nodiscard]] uint32_t safe_isn() const { return snd_nxt_ + 65535; }
 
-  void info(Time now, TcpInfo& out) const;
+  void info(const TcpContext& ctx, TcpInfo& out) const;
+
+  // RFC 5927 4.1: whether an ICMP message that quotes this sequence number can be genuine.
+  [[nodiscard]] bool in_flight(uint32_t seq) const { return seq_in(seq, snd_una_, snd_nxt_); }
 
   // For tests and fuzzers: aborts with a message when the state contradicts itself.
   void check_invariants(const TcpContext& ctx) const;
@@ -101,7 +104,7 @@ class TcpConnection {
  private:
   friend struct TcpLayout;  // asserts of offsets, connection.cc
 
-  enum class Timer : uint8_t {
+  enum class Timer : uint8_t {  // of retransmit_at_
     none,
     syn,         // retransmission of SYN or SYN-ACK
     rto,         // RFC 6298
@@ -111,6 +114,7 @@ class TcpConnection {
     push,        // a partial segment held by Nagle's companions (CORK, MORE) has waited enough
   };
   struct Flags {
+    Timer timer : 3;  // what retransmit_at_ is for
     // Negotiated
     bool timestamps : 1;
     bool sack : 1;
@@ -134,11 +138,11 @@ class TcpConnection {
     bool reordering : 1;     // RFC 8985: seen on this path
     bool tail_probed : 1;    // a loss probe is outstanding
     bool window_probed : 1;  // an octet beyond the window is outstanding
-    bool cwnd_limited : 1;
-    bool ece_pending : 1;  // RFC 3168: echo congestion until CWR
-    bool cwr_pending : 1;  // RFC 3168: tell that cwnd was reduced
-    bool ack_delayed : 1;  // ack_at_ is the delayed ACK's
-    bool dsack : 1;        // dsack_left_, dsack_right_ are to be reported
+    bool cwnd_limited : 1;   // cwnd was what stopped next_segment
+    bool ece_pending : 1;    // RFC 3168: echo congestion until CWR
+    bool cwr_pending : 1;    // RFC 3168: tell that cwnd was reduced
+    bool ack_delayed : 1;    // ack_at_ is the delayed ACK's
+    bool dsack : 1;          // dsack_left_, dsack_right_ are to be reported
     // To send
     bool output : 1;      // next_segment may have something
     bool syn_now : 1;     // SYN or SYN-ACK
@@ -149,8 +153,14 @@ class TcpConnection {
     bool tail_now : 1;    // loss probe
     bool alive_now : 1;   // keepalive probe
     bool push_now : 1;    // a partial segment may go
-    bool undo : 1;        // the reduction at undo_marker_ may still prove spurious
+    // More progress
+    bool undo : 1;   // the last reduction may still prove spurious
+    bool aging : 1;  // retries_ or backoff_ is not 0, or there is a user timeout
+    uint8_t snd_scale : 4;
+    uint8_t rcv_scale : 4;
+    uint8_t burst : 7;  // segments that next_segment may join
   };
+  static_assert(sizeof(Flags) == 7);
   // What one acknowledgment brought.
   struct Acked {
     uint32_t bytes = 0;      // snd_una moved by
@@ -163,118 +173,161 @@ class TcpConnection {
     bool original = false;  // something never retransmitted was delivered
     bool sacked_new = false;
     bool dsack = false;
-    bool ece = false;
+    bool lost_more = false;
   };
+  static constexpr uint8_t kQuickAcks = 8;          // segments
+  static constexpr uint8_t kCongestionUnset = 255;  // until the connection opens
+  static constexpr Duration kCorkLimit = 200ms;     // as Linux; tcp(7) TCP_CORK
 
   // ---- handshake.cc ----
   void open(TcpContext& ctx, uint16_t mss);
-  void take_syn_options(TcpContext& ctx, const TcpSegment& segment);
-  void set_send_mss(TcpContext& ctx);
+  void take_syn_options(TcpContext& ctx, const TcpSegment& s);
+  void set_send_mss();
   TcpInput on_segment_syn_sent(TcpContext& ctx, const TcpSegment& s);
   void establish(TcpContext& ctx, const TcpSegment& s);
 
-  // ---- input.cc: RFC 9293 3.10.7.4, in its order ----
+  // ---- input.cc: RFC 9293 3.10.7.4, in its order. False: the segment is done with. ----
   bool fast_path(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
-  TcpInput on_segment_synchronized(TcpContext& ctx, const TcpSegment& s);
+  TcpInput on_segment_synchronized(TcpContext& ctx, const TcpSegment& segment);
   bool check_timestamps(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
   bool check_sequence(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
   bool check_reset(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
   bool check_syn(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
   bool check_ack(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
-  bool after_ack(TcpContext& ctx, TcpInput& in);
-  void check_urgent(const TcpSegment& s);
+  bool after_ack(TcpContext& ctx);
   bool process_text(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
-  void check_fin(TcpContext& ctx, const TcpSegment& s, bool in_order);
+  void check_fin(TcpContext& ctx, const TcpSegment& s);
   void update_window(const TcpSegment& s);
   void note_timestamp(TcpContext& ctx, const TcpSegment& s);
-  bool challenge(TcpContext& ctx);
-  TcpInput dropped(TcpContext& ctx, Drop drop);
+  void note_ecn(const TcpSegment& s);
+  void heard(TcpContext& ctx);
+  void answer_unacceptable(TcpContext& ctx, const TcpSegment& s);
+  void challenge(TcpContext& ctx);
+  void refuse(uint32_t seq);
 
   // ---- receive.cc ----
+  bool may_receive() const {
+    return !flags_.fin_received &&
+           (state_ == TcpState::established || state_ == TcpState::fin_wait_1 ||
+            state_ == TcpState::fin_wait_2);
+  }
+  uint32_t stored_end(const TcpContext& ctx) const {
+    return ooo_head_ == 0 ? rcv_nxt_ : (*ctx.ranges)[ooo_last_].right;
+  }
   uint32_t receive_limit(const TcpContext& ctx) const;
+  uint32_t window_step() const;
   uint16_t select_window(TcpContext& ctx);
   void accept_in_order(TcpContext& ctx, uint32_t left, uint32_t right, TcpInput& in);
-  bool accept_out_of_order(TcpContext& ctx, uint32_t left, uint32_t right);
+  Drop accept_out_of_order(TcpContext& ctx, uint32_t left, uint32_t right);
   void absorb_out_of_order(TcpContext& ctx);
+  void join_following(TcpRangePool& pool, uint32_t at);
   void report_duplicate(uint32_t left, uint32_t right);
   void schedule_ack(TcpContext& ctx, uint32_t length);
-  void fill_sack(const TcpContext& ctx, TcpSegment& out, uint32_t room);
+  void fill_sack(const TcpContext& ctx, TcpSegment& out);
 
   // ---- output.cc ----
   bool send_control(TcpContext& ctx, TcpSegment& out);
   bool send_retransmission(TcpContext& ctx, TcpSegment& out);
   bool send_new(TcpContext& ctx, TcpSegment& out);
   bool send_probe(TcpContext& ctx, TcpSegment& out);
-  void build(TcpContext& ctx, TcpSegment& out, uint32_t seq, uint8_t flags);
+  void build(TcpContext& ctx, TcpSegment& out, uint32_t seq, uint8_t bits);
   void build_syn(TcpContext& ctx, TcpSegment& out);
   void build_data(TcpContext& ctx, TcpSegment& out, uint32_t left, uint32_t right);
-  void sent(TcpContext& ctx, uint32_t left, uint32_t right);
-  bool partial_may_go(uint32_t length) const;
-  uint32_t burst_limit() const { return uint32_t{burst_} * mss_; }
+  uint32_t new_data_length(uint32_t queued);
+  bool partial_may_go() const;
+  void restart_after_idle(TcpContext& ctx);
+  void resend(TcpContext& ctx, TcpRange& r);
+  uint32_t burst_limit() const { return uint32_t{flags_.burst} * mss_; }
 
   // ---- recovery.cc: what is in flight, and what is lost ----
   TcpRange& range(const TcpContext& ctx, uint32_t index) {
     return index == 0 ? newest_ : (*ctx.ranges)[index];
   }
-  const TcpRange& range(const TcpContext& ctx, uint32_t index) const {
-    return index == 0 ? newest_ : (*ctx.ranges)[index];
-  }
   uint32_t pipe() const;
   void append_range(TcpContext& ctx, uint32_t left, uint32_t right);
-  uint32_t split_range(TcpContext& ctx, uint32_t index, uint32_t previous, uint32_t at);
+  uint32_t allocate_sent(TcpContext& ctx);
+  void link_last(TcpContext& ctx, uint32_t node);
+  uint32_t split_range(TcpContext& ctx, uint32_t index, uint32_t at);
   void mark(TcpRange& r, uint8_t flag);
   void unmark(TcpRange& r, uint8_t flags);
-  void count_delivered(TcpContext& ctx, TcpRange& r, uint32_t bytes, Acked& acked);
+  void count_delivered(TcpContext& ctx, const TcpRange& r, uint32_t right, Acked& acked);
   void acknowledge_ranges(TcpContext& ctx, uint32_t ack, Acked& acked);
+  void acknowledge_front(TcpContext& ctx, TcpRange& r, uint32_t ack, Acked& acked);
   void take_sack(TcpContext& ctx, const TcpSegment& s, Acked& acked);
-  void sack_one(TcpContext& ctx, const SackBlock* blocks, uint32_t count, Acked& acked);
-  void process_acknowledgment(TcpContext& ctx, const TcpSegment& s);
-  void count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, Acked& acked);
-  void detect_loss(TcpContext& ctx, Acked& acked);
-  void rack_update(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
-  Duration rack_mark_lost(TcpContext& ctx);
+  bool is_dsack(const TcpSegment& s) const;
+  void mark_sacked(TcpContext& ctx, const SackBlock* blocks, uint32_t count, Acked& acked);
+  bool join_sacked(TcpContext& ctx, uint32_t previous, uint32_t index);
+  void process_acknowledgment(TcpContext& ctx, const TcpSegment& s, bool same_window);
+  void take_cumulative(TcpContext& ctx, const TcpSegment& s, Acked& acked);
+  void progressed(const TcpContext& ctx);
+  void recover(TcpContext& ctx, const TcpSegment& s, Acked& acked, bool same_window, bool was_calm);
+  void count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, Acked& acked, bool same_window);
+  void rack_update(const TcpContext& ctx, const TcpSegment& s, const Acked& acked, bool was_calm);
+  void rack_detect(TcpContext& ctx);
   uint32_t rack_window() const;
+  void on_reorder_timer(TcpContext& ctx);
+  void on_dsack();
   void mark_front_lost(TcpContext& ctx);
   void mark_all_lost(TcpContext& ctx);
-  void enter_recovery(TcpContext& ctx);
-  void leave_recovery(TcpContext& ctx);
-  void try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
-  void reduce(TcpContext& ctx, uint32_t flight);
-  void proportional_rate(uint32_t delivered, bool safe);
-  void grow(TcpContext& ctx, const Acked& acked, uint32_t flight);
-  void tail_probe_acked(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
   CongestionView congestion_view(const TcpContext& ctx, uint32_t flight);
   const CongestionControl& congestion() const { return kCongestion[congestion_]; }
+  void reduce(TcpContext& ctx);
+  void enter_recovery(TcpContext& ctx);
+  void start_loss(TcpContext& ctx);
+  void leave_recovery();
+  void proportional_rate(uint32_t delivered, bool safe);
+  void grow(TcpContext& ctx, const Acked& acked, uint32_t flight);
+  void on_congestion_echo(TcpContext& ctx);
+  void try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
+  bool tail_probe_useful() const;
+  Duration tail_probe_timeout(const TcpContext& ctx) const;
+  bool send_tail_probe(TcpContext& ctx, TcpSegment& out);
+  void probed_tail(TcpContext& ctx, bool resent);
+  void check_tail_probe(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
 
   // ---- timers.cc ----
   void sample_rtt(uint32_t rtt_us);
+  void sample_rtt_from_echo(const TcpContext& ctx, uint32_t echo);
   Duration rto(const TcpContext& ctx) const;
   void arm(Timer timer, Time at);
+  bool timer_is(Timer timer) const { return flags_.timer == timer; }
   void arm_retransmit(TcpContext& ctx);
   void arm_idle(TcpContext& ctx);
+  Time deadline(const TcpContext& ctx, Duration timeout) const;
+  Duration keepalive_idle(const TcpContext& ctx) const;
+  Duration keepalive_interval(const TcpContext& ctx) const;
   void on_retransmit_timer(TcpContext& ctx);
   void on_ack_timer(TcpContext& ctx);
   void on_syn_timer(TcpContext& ctx);
   void on_rto(TcpContext& ctx);
   void on_persist(TcpContext& ctx);
-  void on_idle(TcpContext& ctx);
-  bool given_up(TcpContext& ctx, uint32_t limit) const;
+  void on_keepalive(TcpContext& ctx);
+  bool patience_over(const TcpContext& ctx) const;
+  bool given_up(const TcpContext& ctx) const;
+
+  // ---- invariants.cc ----
+  void check_send_invariants(const TcpContext& ctx) const;
+  void check_receive_invariants(const TcpContext& ctx) const;
 
   // ---- connection.cc ----
   void set_state(TcpState state) { state_ = state; }
-  void fail(TcpContext& ctx, int error);
-  void close_now(TcpContext& ctx);
+  void set_switch(TcpContext& ctx, TcpOption option, bool on);
+  bool set_number(TcpContext& ctx, TcpOption option, uint32_t value);
+  bool set_receive_buffer(uint32_t value);
+  void fail(TcpContext& ctx, int error, bool tell = false);
+  void close_now(TcpContext& ctx, bool tell = false);
+  void release_ranges(TcpContext& ctx);
   void enter_time_wait(TcpContext& ctx);
   void maybe_released();
-  void progressed(const TcpContext& ctx);
-  bool set_number_option(TcpContext& ctx, TcpOption option, uint32_t value);
 
-  static uint32_t microseconds(Time t) {
-    return static_cast<uint32_t>(static_cast<uint64_t>(t.time_since_epoch().count()) / 1000);
+  static uint64_t nanoseconds(Time t) {
+    return static_cast<uint64_t>(t.time_since_epoch().count());
   }
-  static uint32_t milliseconds(Time t) {
-    return static_cast<uint32_t>(static_cast<uint64_t>(t.time_since_epoch().count()) / 1000000);
-  }
+  static uint32_t to_us(Time t) { return static_cast<uint32_t>(nanoseconds(t) / 1000); }
+  static uint32_t to_ms(Time t) { return static_cast<uint32_t>(nanoseconds(t) / 1000000); }
+  // RFC 7323 5.5: ts_recent_ ages in units of 1.6 days.
+  static uint8_t age_stamp(Time t) { return static_cast<uint8_t>(nanoseconds(t) >> 47); }
+  bool ts_is_stale(Time t) const { return static_cast<uint8_t>(age_stamp(t) - ts_age_) >= 15; }
   // Sequence number after all that will ever be sent, FIN included once it is queued.
   uint32_t send_limit() const { return snd_end_ + (flags_.fin_queued ? 1 : 0); }
   bool can_send_data() const {
@@ -289,26 +342,28 @@ class TcpConnection {
   uint32_t snd_wnd_ = 0;  // bytes
   uint32_t snd_wl1_ = 0;  // SND.WL2 is implied: an old ACK never gets to the window (RFC 9293)
   uint32_t snd_end_ = 0;  // sequence number after the last byte that the application queued
-  uint32_t cwnd_ = 0;     // bytes
-  uint32_t srtt_ = 0;     // microseconds << 3; 0: no sample
-  uint32_t rttvar_ = 0;   // microseconds << 2
-  uint32_t min_rtt_ = 0;  // microseconds
-  TcpRange newest_;       // what was sent last; ranges before it are in the pool
-  uint32_t sent_head_ = 0;
-  uint32_t sent_last_ = 0;
+  uint32_t iss_ = 0;
+  uint32_t cwnd_ = 0;       // bytes
+  uint32_t srtt_ = 0;       // microseconds << 3; 0: no sample
+  uint32_t rttvar_ = 0;     // microseconds << 2
+  uint32_t min_rtt_ = 0;    // microseconds; 0: no sample
+  TcpRange newest_;         // what was sent last; ranges before it are in the pool
+  uint32_t sent_head_ = 0;  // the first of them, 0: newest_
+  uint32_t sent_last_ = 0;  // the last of them, 0: none
 
   // ---- second line: receiving, timers, state ----
   uint32_t rcv_nxt_ = 0;
   uint32_t rcv_adv_ = 0;    // right edge of the furthest window offered; never moves back
   uint32_t rcv_limit_ = 0;  // right edge that the receive buffer allows
+  uint32_t irs_ = 0;
   uint32_t ts_recent_ = 0;
   uint32_t ts_offset_ = 0;
   uint32_t last_ack_sent_ = 0;
-  uint32_t ooo_head_ = 0;  // first range received out of order
-  uint32_t last_rx_ms_ = 0;
-  Time retransmit_at_ = kNever;  // what for: timer_
+  uint32_t ooo_head_ = 0;        // first range received out of order
+  Time retransmit_at_ = kNever;  // what for: flags_.timer
   Time ack_at_ = kNever;         // delayed ACK, else keepalive, FIN-WAIT-2 or TIME-WAIT
   Flags flags_{};
+  uint8_t ts_age_ = 0;
   uint16_t events_ = 0;
   uint16_t mss_ = 536;      // payload per segment to the peer, options subtracted
   uint16_t rcv_mss_ = 536;  // largest payload seen from the peer, for the ACK policy
@@ -316,24 +371,24 @@ class TcpConnection {
   uint8_t quick_acks_ = 0;  // segments still to be acknowledged at once
 
   // ---- from here on: not for in-order traffic ----
-  uint32_t iss_ = 0;
-  uint32_t irs_ = 0;
-  Timer timer_ = Timer::none;
-  uint8_t snd_scale_ = 0;
-  uint8_t rcv_scale_ = 0;
-  uint8_t burst_ = 1;    // segments
   uint8_t backoff_ = 0;  // doublings of the RTO or the persist interval
   uint8_t retries_ = 0;  // timeouts since the peer last acknowledged something
-  uint8_t dupacks_ = 0;
+  uint8_t dupacks_ = 0;  // without SACK
   uint8_t error_ = 0;
-  uint8_t soft_error_ = 0;   // RFC 1122 4.2.3.9: told by ICMP, reported if the connection times out
-  uint8_t congestion_ = 0;   // index in kCongestion
-  uint8_t keep_probes_ = 0;  // option, 0: configured
-  uint8_t probes_sent_ = 0;  // keepalive
-  uint8_t reorder_steps_ = 1;    // RFC 8985 RACK.reo_wnd_mult
-  uint8_t reorder_persist_ = 0;  // RFC 8985 RACK.reo_wnd_persist
+  uint8_t soft_error_ = 0;  // RFC 1122 4.2.3.9: told by ICMP, reported if the connection times out
+  uint8_t congestion_ = kCongestionUnset;  // index in kCongestion
+  uint8_t keep_probes_ = 0;                // option, 0: configured
+  uint8_t probes_sent_ = 0;                // keepalive
+  uint8_t reorder_steps_ = 1;              // RFC 8985 RACK.reo_wnd_mult
+  uint8_t reorder_persist_ = 0;            // RFC 8985 RACK.reo_wnd_persist
   uint8_t challenges_left_ = 0;
-  uint8_t undo_pending_ = 0;    // retransmissions since undo_marker_ not proven spurious by DSACK
+  uint8_t undo_pending_ = 0;  // retransmissions since the reduction, less those reported by DSACK
+  bool syn_was_resent_ = false;
+  bool rack_round_valid_ = false;
+  bool tail_resent_ = false;    // the loss probe carried old data
+  bool reno_guard_ = false;     // RFC 6582 3.2 step 2
+  bool ecn_reduced_ = false;    // cwnd was reduced for the window up to recovery_point_
+  bool fin_known_ = false;      // fin_seq_ holds
   uint16_t keep_idle_ = 0;      // seconds, option, 0: configured
   uint16_t keep_interval_ = 0;  // seconds, option, 0: configured
   uint16_t path_mss_ = 0;       // without options
@@ -341,13 +396,16 @@ class TcpConnection {
   uint16_t user_mss_ = 0;       // TCP_MAXSEG, 0: none
   uint16_t ooo_count_ = 0;
   uint16_t sent_count_ = 0;
-  uint16_t ooo_stamp_ = 0;
+  uint32_t ooo_last_ = 0;
+  uint32_t ooo_stamp_ = 0;
+  uint32_t fin_seq_ = 0;  // where a FIN that came out of order stands
   uint32_t max_snd_wnd_ = 0;
   uint32_t snd_small_ = 0;  // end of the last segment that was not full (Minshall)
   uint32_t receive_buffer_ = 0;
   uint32_t send_buffer_ = 0;
   uint32_t user_timeout_ms_ = 0;
   uint32_t progress_ms_ = 0;  // when data last began to wait or the peer acknowledged some
+  uint32_t last_rx_ms_ = 0;   // outside the fast path, or with keepalive
   uint32_t challenge_ms_ = 0;
   uint32_t refuse_seq_ = 0;
   uint32_t dsack_left_ = 0;
@@ -358,23 +416,21 @@ class TcpConnection {
   CongestionScratch scratch_;
   uint32_t sacked_bytes_ = 0;  // without SACK: duplicate ACKs times MSS
   uint32_t lost_bytes_ = 0;    // lost and not yet sent again
+  uint32_t resend_hint_ = 0;   // no range before this one is lost
   uint32_t recovery_point_ = 0;
   uint32_t recovery_flight_ = 0;  // PRR RecoverFS
   uint32_t prr_delivered_ = 0;
   uint32_t prr_out_ = 0;
-  uint32_t undo_marker_ = 0;
   uint32_t undo_cwnd_ = 0;
   uint32_t undo_ssthresh_ = 0;
-  uint32_t resent_ts_ = 0;  // timestamp clock at the first retransmission (RFC 3522)
-  uint32_t fack_ = 0;       // highest sequence number known to have arrived
+  uint32_t resent_ts_ = 0;  // timestamp clock at the first retransmission (RFC 3522), 0: none
+  uint32_t fack_ = 0;       // highest sequence number known to have arrived, while some is sacked
   uint32_t rack_time_ = 0;
   uint32_t rack_end_ = 0;
   uint32_t rack_rtt_ = 0;
-  uint32_t rack_round_ = 0;  // snd_nxt at the last DSACK round
-  uint32_t tail_end_ = 0;    // RFC 8985 TLP.end_seq
-
-  // Totals, for info()
-  uint32_t total_resent_ = 0;
+  uint32_t rack_round_ = 0;    // snd_nxt_ at the last DSACK round
+  uint32_t tail_end_ = 0;      // RFC 8985 TLP.end_seq
+  uint32_t total_resent_ = 0;  // segments, for info()
 };
 
 // RFC 9293 3.10.7.1: the reset that answers a segment for which there is no connection.
