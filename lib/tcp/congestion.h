@@ -11,7 +11,7 @@ namespace postern {
 
 // What an algorithm keeps per connection besides cwnd and ssthresh. Zero when the connection opens.
 struct CongestionScratch {
-  alignas(4) std::array<std::byte, 44> bytes{};
+  alignas(4) std::array<std::byte, 28> bytes{};
 };
 
 // The connection as an algorithm sees it during one call.

@@ -9,30 +9,30 @@
 
 namespace postern {
 
+// Neighbours do not overlap; what was sent at the same time is one range until SACK splits it.
 struct TcpRange {
   static constexpr uint8_t kSacked = 1;   // the receiver has it
   static constexpr uint8_t kLost = 2;     // to be sent again; excludes kSacked
   static constexpr uint8_t kResent = 4;   // transmitted more than once (Karn)
-  static constexpr uint8_t kPartial = 8;  // only the front of it was sent again; see Recovery
+  static constexpr uint8_t kPartial = 8;  // only its front was sent again, for want of a node
 
   uint32_t left = 0;   // first sequence number
   uint32_t right = 0;  // one past the last
   uint32_t time = 0;   // sent: microseconds of the last transmission; received: order of arrival
-  uint32_t next = 0;   // index in the pool, 0: last
   uint8_t flags = 0;
   uint8_t sends = 0;  // transmissions, saturating
-  uint16_t unused = 0;
 
   [[nodiscard]] uint32_t size() const { return right - left; }
   [[nodiscard]] bool has(uint8_t bits) const { return (flags & bits) != 0; }
 };
-static_assert(sizeof(TcpRange) == 20);
+static_assert(sizeof(TcpRange) == 16);
 
 // Fixed at start; owned by one worker, not thread-safe. Index 0 is never handed out.
 class TcpRangePool {
  public:
-  explicit TcpRangePool(uint32_t capacity) : nodes_(capacity + 1), free_(capacity) {
-    for (uint32_t i = 1; i < capacity; ++i) nodes_[i].next = i + 1;
+  explicit TcpRangePool(uint32_t capacity)
+      : ranges_(capacity + 1), next_(capacity + 1), free_(capacity) {
+    for (uint32_t i = 1; i < capacity; ++i) next_[i] = i + 1;
     head_ = capacity == 0 ? 0 : 1;
   }
 
@@ -40,23 +40,27 @@ class TcpRangePool {
   [[nodiscard]] uint32_t allocate(uint32_t reserve = 0) {
     if (free_ <= reserve) return 0;
     const uint32_t index = head_;
-    head_ = nodes_[index].next;
+    head_ = next_[index];
+    next_[index] = 0;
     --free_;
-    nodes_[index] = TcpRange{};
     return index;
   }
   void release(uint32_t index) {
-    nodes_[index].next = head_;
+    next_[index] = head_;
     head_ = index;
     ++free_;
   }
-  [[nodiscard]] TcpRange& operator[](uint32_t index) { return nodes_[index]; }
-  [[nodiscard]] const TcpRange& operator[](uint32_t index) const { return nodes_[index]; }
+  [[nodiscard]] TcpRange& operator[](uint32_t index) { return ranges_[index]; }
+  [[nodiscard]] const TcpRange& operator[](uint32_t index) const { return ranges_[index]; }
+  // The successor in the list that the node is in, 0: last.
+  [[nodiscard]] uint32_t& next(uint32_t index) { return next_[index]; }
+  [[nodiscard]] uint32_t next(uint32_t index) const { return next_[index]; }
   [[nodiscard]] uint32_t available() const { return free_; }
-  [[nodiscard]] uint32_t capacity() const { return static_cast<uint32_t>(nodes_.size()) - 1; }
+  [[nodiscard]] uint32_t capacity() const { return static_cast<uint32_t>(ranges_.size()) - 1; }
 
  private:
-  std::vector<TcpRange> nodes_;
+  std::vector<TcpRange> ranges_;
+  std::vector<uint32_t> next_;
   uint32_t free_ = 0;
   uint32_t head_ = 0;
 };

@@ -1,0 +1,298 @@
+// What goes out: control, retransmissions, new data, probes, pure ACKs, in that order.
+#include "tcp/connection.h"
+
+namespace postern {
+
+using namespace tcp_flag;
+
+bool TcpConnection::next_segment(TcpContext& ctx, TcpSegment& out) {
+  if (!flags_.output) return false;
+  if (send_control(ctx, out)) return true;
+  if (can_send_data()) {
+    if (lost_bytes_ != 0 && send_retransmission(ctx, out)) return true;
+    if (send_new(ctx, out)) return true;
+    if (send_probe(ctx, out)) return true;
+    if (timer_is(Timer::none)) arm_retransmit(ctx);
+  } else if (flags_.alive_now) {
+    if (send_probe(ctx, out)) return true;
+  }
+  if (flags_.ack_now) {
+    build(ctx, out, snd_nxt_, ack);
+    return true;
+  }
+  flags_.output = false;
+  return false;
+}
+
+// Resets, SYNs, and an ACK that must carry SACK blocks: data segments have no room for them.
+bool TcpConnection::send_control(TcpContext& ctx, TcpSegment& out) {
+  if (flags_.refuse_now) {
+    flags_.refuse_now = false;
+    out = TcpSegment{};
+    out.seq = refuse_seq_;
+    out.flags = rst;
+    ctx.counters->add(Counter::tcp_tx_segments);
+    ctx.counters->add(Counter::tcp_resets_sent);
+    return true;
+  }
+  if (flags_.reset_now) {
+    flags_.reset_now = false;
+    build(ctx, out, snd_nxt_, rst | ack);
+    ctx.counters->add(Counter::tcp_resets_sent);
+    events_ |= tcp_event::finished;
+    return true;
+  }
+  if (flags_.syn_now) {
+    build_syn(ctx, out);
+    return true;
+  }
+  if (flags_.ack_now && (ooo_head_ != 0 || flags_.dsack)) {
+    build(ctx, out, snd_nxt_, ack);
+    return true;
+  }
+  return false;
+}
+
+void TcpConnection::build_syn(TcpContext& ctx, TcpSegment& out) {
+  flags_.syn_now = false;
+  const bool again = snd_nxt_ != iss_;
+  const bool answer = state_ == TcpState::syn_received;
+  snd_nxt_ = iss_ + 1;
+  if (!answer) rcv_adv_ = rcv_nxt_ = 0;
+  build(ctx, out, iss_, answer ? syn | ack : syn);
+  out.has_mss = true;
+  out.mss = path_mss_;
+  out.has_window_scale = flags_.window_scaling;
+  out.window_scale = flags_.rcv_scale;
+  out.sack_permitted = flags_.sack;
+  // RFC 3168 6.1.1: ECN is not asked for again if the first SYN got no answer.
+  if (again && !answer) flags_.ecn = false;
+  if (flags_.ecn) out.flags |= answer ? ece : ece | cwr;
+  // The window of a SYN is not scaled.
+  const uint32_t limit =
+      answer ? receive_limit(ctx) - rcv_nxt_
+             : (receive_buffer_ < ctx.receive_room ? receive_buffer_ : ctx.receive_room);
+  out.window = static_cast<uint16_t>(limit < 65535 ? limit : 65535);
+  if (answer) rcv_adv_ = seq_max(rcv_adv_, rcv_nxt_ + out.window);
+  out.retransmission = again;
+  newest_ = TcpRange{iss_, iss_ + 1, to_us(ctx.now)};
+  if (again) {
+    newest_.flags = TcpRange::kResent;
+    ctx.counters->add(Counter::tcp_retransmits);
+  }
+  arm(Timer::syn, ctx.now + rto(ctx));
+}
+
+// The header that all segments share. Whatever is sent acknowledges.
+void TcpConnection::build(TcpContext& ctx, TcpSegment& out, uint32_t seq, uint8_t bits) {
+  out = TcpSegment{};
+  out.seq = seq;
+  out.flags = bits;
+  ctx.counters->add(Counter::tcp_tx_segments);
+  if (flags_.timestamps) {
+    out.has_timestamps = true;
+    out.ts_value = to_ms(ctx.now) + ts_offset_;
+    out.ts_echo = ts_recent_;
+  }
+  if ((bits & ack) == 0) {
+    out.ts_echo = 0;
+    return;
+  }
+  out.ack = rcv_nxt_;
+  if ((bits & syn) != 0) {
+    last_ack_sent_ = rcv_nxt_;
+    flags_.ack_now = false;
+    return;
+  }
+  if ((bits & rst) == 0) {
+    out.window = select_window(ctx);
+    if (flags_.ece_pending) out.flags |= ece;
+    if (flags_.dsack || ooo_head_ != 0) fill_sack(ctx, out);
+  }
+  last_ack_sent_ = rcv_nxt_;
+  flags_.ack_now = false;
+  if (flags_.ack_delayed) {
+    flags_.ack_delayed = false;
+    arm_idle(ctx);
+  }
+}
+
+// [left, right) of the send stream, the FIN included if it lies within.
+void TcpConnection::build_data(TcpContext& ctx, TcpSegment& out, uint32_t left, uint32_t right) {
+  const bool has_fin = seq_gt(right, snd_end_);
+  const uint32_t length = right - left - (has_fin ? 1 : 0);
+  build(ctx, out, left, ack);
+  out.sack_count = 0;  // no room; an ACK of its own carries them
+  out.length = length;
+  out.tx_position = left - iss_ - 1;
+  if (has_fin) out.flags |= fin;
+  if (right - (has_fin ? 1 : 0) == snd_end_ && length != 0) out.flags |= psh;
+  if (length > mss_) out.gso_size = mss_;
+  ctx.counters->add(Counter::tcp_tx_bytes, length);
+  if (quick_acks_ != 0 && rcv_nxt_ != irs_ + 1) quick_acks_ = 0;  // a dialogue: ACKs ride on data
+}
+
+// RFC 6675 5 NextSeg 1: what is lost goes first.
+bool TcpConnection::send_retransmission(TcpContext& ctx, TcpSegment& out) {
+  if (pipe() + mss_ > cwnd_ && pipe() != 0) {
+    flags_.cwnd_limited = true;
+    return false;
+  }
+  uint32_t index = resend_hint_;
+  while (!range(ctx, index).has(TcpRange::kLost) && index != 0) index = ctx.ranges->next(index);
+  if (!range(ctx, index).has(TcpRange::kLost)) {
+    resend_hint_ = 0;
+    return false;
+  }
+  const uint32_t left = range(ctx, index).left;
+  uint32_t room = cwnd_ > pipe() ? (cwnd_ - pipe()) / mss_ * mss_ : 0;
+  if (room < mss_) room = mss_;
+  const uint32_t most = seq_min(room, burst_limit());
+  uint32_t right = range(ctx, index).right;
+  if (right - left > most + (seq_gt(right, snd_end_) ? 1 : 0)) {
+    right = left + most;
+    const uint32_t front = split_range(ctx, index, right);
+    if (front != 0) {
+      index = front;
+    } else {
+      range(ctx, index).flags |= TcpRange::kPartial;
+    }
+  }
+  resend_hint_ = index;
+  resend(ctx, range(ctx, index));
+  build_data(ctx, out, left, right);
+  out.retransmission = true;
+  if (flags_.in_recovery) prr_out_ += right - left;
+  return true;
+}
+
+// Books a range as sent again now.
+void TcpConnection::resend(TcpContext& ctx, TcpRange& r) {
+  unmark(r, TcpRange::kLost);
+  r.flags |= TcpRange::kResent;
+  if (r.sends < 255) ++r.sends;
+  r.time = to_us(ctx.now);
+  if (flags_.undo && undo_pending_ < 255) ++undo_pending_;
+  if (flags_.undo && resent_ts_ == 0) {
+    resent_ts_ = to_ms(ctx.now) + ts_offset_;
+    if (resent_ts_ == 0) resent_ts_ = 1;
+  }
+  ++total_resent_;
+  ctx.counters->add(Counter::tcp_retransmits);
+  if (timer_is(Timer::none)) arm_retransmit(ctx);
+}
+
+// Data never sent before, within window and cwnd, and the FIN behind it.
+bool TcpConnection::send_new(TcpContext& ctx, TcpSegment& out) {
+  if (flags_.fin_sent) return false;
+  const uint32_t queued = snd_end_ - snd_nxt_;
+  if (queued == 0 && !flags_.fin_queued) return false;
+  if (snd_una_ == snd_nxt_) restart_after_idle(ctx);
+  const uint32_t length = new_data_length(queued);
+  const bool has_fin = flags_.fin_queued && length == queued;
+  if (length == 0 && !(has_fin && queued == 0)) return false;
+  const uint32_t left = snd_nxt_;
+  const uint32_t right = left + length + (has_fin ? 1 : 0);
+  const bool probe = flags_.tail_now;
+  flags_.push_now = flags_.tail_now = flags_.window_probed = false;
+  if (length % mss_ != 0) snd_small_ = left + length;
+  flags_.fin_sent = has_fin;
+  append_range(ctx, left, right);
+  snd_nxt_ = right;
+  build_data(ctx, out, left, right);
+  if (flags_.ecn && length != 0) {
+    out.ecn = 2;  // ECT(0)
+    if (flags_.cwr_pending) out.flags |= cwr;
+    flags_.cwr_pending = false;
+  }
+  if (flags_.in_recovery) prr_out_ += right - left;
+  if (probe) {
+    probed_tail(ctx, false);
+  } else if (snd_una_ == left) {
+    if (flags_.aging) progress_ms_ = to_ms(ctx.now);
+    arm_retransmit(ctx);
+  } else if (timer_is(Timer::tail_probe) || timer_is(Timer::none)) {
+    arm_retransmit(ctx);
+  }
+  return true;
+}
+
+// How much of the queued data may go now; 0: nothing.
+uint32_t TcpConnection::new_data_length(uint32_t queued) {
+  const uint32_t flight = snd_nxt_ - snd_una_;
+  const uint32_t window = snd_wnd_ > flight ? snd_wnd_ - flight : 0;
+  uint32_t length = queued;
+  if (length > burst_limit()) length = burst_limit();
+  if (length > window) length = window;
+  const uint32_t in_flight = pipe();
+  // RFC 8985 7.3: a loss probe may exceed cwnd by one segment.
+  const uint32_t allowed = cwnd_ + (flags_.tail_now ? mss_ : 0U);
+  const uint32_t room = allowed > in_flight ? allowed - in_flight : 0;
+  if (length > room) {
+    flags_.cwnd_limited = true;
+    length = room / mss_ * mss_;
+    if (length == 0 && in_flight == 0) length = seq_min(mss_, seq_min(queued, window));
+  }
+  const uint32_t partial = length % mss_;
+  if (partial == 0) return length;
+  if (length < queued && length > mss_) return length - partial;
+  if (length < queued) {
+    // RFC 9293 3.8.6.2.1: the window allows part of a segment only.
+    return length >= max_snd_wnd_ / 2 || flags_.push_now ? length : 0;
+  }
+  return partial_may_go() ? length : length - partial;
+}
+
+// RFC 9293 3.7.4 (Nagle) in Minshall's form: only another short segment in flight holds one back.
+bool TcpConnection::partial_may_go() const {
+  if (flags_.fin_queued || flags_.push_now || flags_.tail_now) return true;
+  if (flags_.cork || flags_.more) return false;
+  if (flags_.nodelay || snd_una_ == snd_nxt_) return true;
+  const bool small_in_flight = seq_gt(snd_small_, snd_una_) && seq_le(snd_small_, snd_nxt_);
+  return !small_in_flight;
+}
+
+// RFC 5681 4.1.
+void TcpConnection::restart_after_idle(TcpContext& ctx) {
+  const uint32_t idle_us = to_us(ctx.now) - newest_.time;
+  if (newest_.sends == 0 ||
+      idle_us < std::chrono::duration_cast<std::chrono::microseconds>(rto(ctx)).count()) {
+    return;
+  }
+  const uint32_t restart = initial_window(mss_, ctx.config->initial_window);
+  if (cwnd_ > restart) {
+    ssthresh_ =
+        ssthresh_ > cwnd_ / 4 * 3 ? ssthresh_ : cwnd_ / 4 * 3;  // RFC 7661 4.4.2 keeps this much
+    cwnd_ = restart;
+  }
+  congestion().on_restart(congestion_view(ctx, 0), idle_us);
+  newest_.sends = 0;
+}
+
+// Probes: of the window, of the tail, of the peer's life.
+bool TcpConnection::send_probe(TcpContext& ctx, TcpSegment& out) {
+  if (flags_.tail_now) {
+    flags_.tail_now = false;
+    return send_tail_probe(ctx, out);
+  }
+  if (flags_.probe_now) {
+    flags_.probe_now = false;
+    if (snd_nxt_ != snd_end_ && snd_una_ == snd_nxt_) {
+      // RFC 9293 3.8.6.1: one octet beyond the window. It does not count as sent: if the window
+      // opens, it goes again with what follows.
+      flags_.window_probed = true;
+      build_data(ctx, out, snd_nxt_, snd_nxt_ + 1);
+      ctx.counters->add(Counter::tcp_zero_window_probes);
+      return true;
+    }
+  }
+  if (flags_.alive_now) {  // RFC 9293 3.8.4
+    flags_.alive_now = false;
+    build(ctx, out, snd_nxt_ - 1, ack);
+    ctx.counters->add(Counter::tcp_keepalive_probes);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace postern

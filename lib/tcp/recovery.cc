@@ -1,0 +1,626 @@
+// What is in flight, what of it the peer has, what is lost, and how fast to go on.
+//
+// Ranges in order of sequence: a list of nodes from sent_head_, then newest_, which is addressed
+// as index 0. With SACK, loss is detected by time (RACK-TLP, RFC 8985); without, by counting
+// duplicate ACKs (NewReno, RFC 6582). During fast recovery cwnd follows PRR (RFC 6937).
+#include "tcp/connection.h"
+
+namespace postern {
+
+using std::chrono::microseconds;
+
+namespace {
+constexpr uint16_t kMaxSent = 1024;  // nodes per connection
+constexpr uint32_t kDupThresh = 3;
+}  // namespace
+
+// ---- the list ----
+
+// RFC 6675 4 "pipe": bytes believed to be in the network.
+uint32_t TcpConnection::pipe() const {
+  const uint32_t flight = snd_nxt_ - snd_una_;
+  if (!flags_.loss_marks) return flight;
+  const uint32_t gone = sacked_bytes_ + lost_bytes_;
+  return gone < flight ? flight - gone : 0;
+}
+
+// New data [left, right) goes out now. What goes out in one turn is one range.
+void TcpConnection::append_range(TcpContext& ctx, uint32_t left, uint32_t right) {
+  const uint32_t now = to_us(ctx.now);
+  if (newest_.left == newest_.right) {
+    newest_ = TcpRange{left, right, now, 0, 1};
+    return;
+  }
+  if (newest_.time == now && newest_.flags == 0) {
+    newest_.right = right;
+    return;
+  }
+  const uint32_t node = sent_count_ < kMaxSent ? allocate_sent(ctx) : 0;
+  if (node != 0) {
+    (*ctx.ranges)[node] = newest_;
+    link_last(ctx, node);
+    newest_ = TcpRange{left, right, now, 0, 1};
+    return;
+  }
+  unmark(newest_, TcpRange::kSacked);  // the peer will say so again
+  if (newest_.has(TcpRange::kLost)) lost_bytes_ += right - left;
+  newest_.right = right;
+  newest_.time = now;
+}
+
+uint32_t TcpConnection::allocate_sent(TcpContext& ctx) {
+  return ctx.ranges == nullptr ? 0 : ctx.ranges->allocate();
+}
+
+void TcpConnection::link_last(TcpContext& ctx, uint32_t node) {
+  (sent_last_ == 0 ? sent_head_ : ctx.ranges->next(sent_last_)) = node;
+  sent_last_ = node;
+  ++sent_count_;
+}
+
+// Cuts the range at `at`, left < at < right. The front part's index, 0 if there is no node for it.
+uint32_t TcpConnection::split_range(TcpContext& ctx, uint32_t index, uint32_t at) {
+  const uint32_t node = sent_count_ < kMaxSent ? allocate_sent(ctx) : 0;
+  if (node == 0) return 0;
+  TcpRangePool& pool = *ctx.ranges;
+  if (index == 0) {
+    pool[node] = newest_;
+    pool[node].right = newest_.left = at;
+    link_last(ctx, node);
+    if (resend_hint_ == 0) resend_hint_ = node;
+    return node;
+  }
+  pool[node] = pool[index];
+  pool[index].right = pool[node].left = at;
+  pool.next(node) = pool.next(index);
+  pool.next(index) = node;
+  if (sent_last_ == index) sent_last_ = node;
+  ++sent_count_;
+  return index;
+}
+
+void TcpConnection::mark(TcpRange& r, uint8_t flag) {
+  r.flags |= flag;
+  (flag == TcpRange::kSacked ? sacked_bytes_ : lost_bytes_) += r.size();
+  flags_.loss_marks = true;
+}
+
+void TcpConnection::unmark(TcpRange& r, uint8_t flags) {
+  if ((r.flags & flags & TcpRange::kSacked) != 0) sacked_bytes_ -= r.size();
+  if ((r.flags & flags & TcpRange::kLost) != 0) lost_bytes_ -= r.size();
+  r.flags = static_cast<uint8_t>(r.flags & ~flags);
+  flags_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
+}
+
+// ---- what an acknowledgment says ----
+
+// The first `bytes` of r have arrived, as far as they were not known to have.
+void TcpConnection::count_delivered(TcpContext& ctx, const TcpRange& r, uint32_t right,
+                                    Acked& acked) {
+  if (r.has(TcpRange::kSacked)) return;
+  acked.delivered += right - r.left;
+  if (!r.has(TcpRange::kResent)) {
+    if (acked.rtt_us == 0) {
+      acked.rtt_us = to_us(ctx.now) - r.time;
+      if (acked.rtt_us == 0) acked.rtt_us = 1;
+    }
+    acked.original = true;
+    if (flags_.loss_marks && seq_lt(right, fack_)) flags_.reordering = true;  // RFC 8985 6.2.3
+  }
+  const auto later = static_cast<int32_t>(r.time - acked.newest_time);
+  if (!acked.newest_valid || later > 0 || (later == 0 && seq_gt(right, acked.newest_end))) {
+    acked.newest_valid = true;
+    acked.newest_time = r.time;
+    acked.newest_end = right;
+    acked.newest_resent = r.has(TcpRange::kResent);
+  }
+}
+
+// Everything before `ack` leaves the list.
+void TcpConnection::acknowledge_ranges(TcpContext& ctx, uint32_t ack, Acked& acked) {
+  while (sent_head_ != 0) {
+    TcpRangePool& pool = *ctx.ranges;
+    const uint32_t index = sent_head_;
+    TcpRange& r = pool[index];
+    if (seq_gt(r.right, ack)) {
+      acknowledge_front(ctx, r, ack, acked);
+      return;
+    }
+    count_delivered(ctx, r, r.right, acked);
+    unmark(r, TcpRange::kSacked | TcpRange::kLost);
+    sent_head_ = pool.next(index);
+    if (resend_hint_ == index) resend_hint_ = sent_head_;
+    if (sent_last_ == index) sent_last_ = 0;
+    pool.release(index);
+    --sent_count_;
+  }
+  acknowledge_front(ctx, newest_, ack, acked);
+  if (newest_.left == newest_.right) newest_.flags = 0;
+}
+
+void TcpConnection::acknowledge_front(TcpContext& ctx, TcpRange& r, uint32_t ack, Acked& acked) {
+  if (seq_ge(r.left, ack)) return;
+  count_delivered(ctx, r, ack, acked);
+  const uint8_t marks = r.flags & (TcpRange::kSacked | TcpRange::kLost);
+  if (marks != 0) {
+    (marks == TcpRange::kSacked ? sacked_bytes_ : lost_bytes_) -= ack - r.left;
+    flags_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
+  }
+  r.left = ack;
+  if (r.has(TcpRange::kPartial) && r.left != r.right) {
+    r.flags = static_cast<uint8_t>(r.flags & ~TcpRange::kPartial);
+    if (marks == 0) mark(r, TcpRange::kLost);  // what follows the part that was sent again
+    resend_hint_ = sent_head_;
+  }
+}
+
+// RFC 2018, 2883. Blocks that do not lie within what is in flight are ignored.
+void TcpConnection::take_sack(TcpContext& ctx, const TcpSegment& s, Acked& acked) {
+  std::array<SackBlock, 4> blocks;
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < s.sack_count && i < blocks.size(); ++i) {
+    const SackBlock b = s.sack[i];
+    if (i == 0 && is_dsack(s)) {
+      acked.dsack = true;
+      continue;
+    }
+    if (seq_ge(b.left, b.right) || seq_le(b.left, snd_una_) || seq_gt(b.right, snd_nxt_)) continue;
+    uint32_t place = count++;
+    for (; place > 0 && seq_gt(blocks[place - 1].left, b.left); --place) {
+      blocks[place] = blocks[place - 1];
+    }
+    blocks[place] = b;
+  }
+  if (count == 0) return;
+  if (sacked_bytes_ == 0) fack_ = snd_una_;
+  mark_sacked(ctx, blocks.data(), count, acked);
+}
+
+// RFC 2883 4: the first block lies below the cumulative ACK, or within the second one.
+bool TcpConnection::is_dsack(const TcpSegment& s) const {
+  const SackBlock b = s.sack[0];
+  if (seq_ge(b.left, b.right)) return false;
+  if (seq_le(b.right, s.ack)) return seq_ge(b.left, s.ack - max_snd_wnd_);
+  return s.sack_count > 1 && seq_le(s.sack[1].left, b.left) && seq_ge(s.sack[1].right, b.right);
+}
+
+// One walk for all blocks, which are sorted.
+void TcpConnection::mark_sacked(TcpContext& ctx, const SackBlock* blocks, uint32_t count,
+                                Acked& acked) {
+  const SackBlock* const end = blocks + count;
+  uint32_t previous = 0;
+  uint32_t highest = fack_;
+  for (uint32_t index = sent_head_; blocks != end;) {
+    while (blocks != end && seq_le(blocks->right, range(ctx, index).left)) ++blocks;
+    if (blocks == end) break;
+    if (seq_lt(blocks->left, range(ctx, index).right) &&
+        !range(ctx, index).has(TcpRange::kSacked)) {
+      // Cut so that the range lies within the block, or leave it: the peer repeats what it has.
+      if (seq_lt(range(ctx, index).left, blocks->left)) {
+        const uint32_t front = split_range(ctx, index, blocks->left);
+        if (front == 0) break;
+        previous = front;
+        index = ctx.ranges->next(front);
+      }
+      if (seq_gt(range(ctx, index).right, blocks->right)) {
+        index = split_range(ctx, index, blocks->right);
+        if (index == 0) break;
+      }
+      TcpRange& r = range(ctx, index);
+      count_delivered(ctx, r, r.right, acked);
+      highest = seq_max(highest, r.right);
+      unmark(r, TcpRange::kLost);
+      mark(r, TcpRange::kSacked);
+      acked.sacked_new = true;
+      if (join_sacked(ctx, previous, index)) index = previous;
+    }
+    if (index == 0) break;
+    previous = index;
+    index = ctx.ranges->next(index);
+  }
+  fack_ = highest;
+}
+
+// Neighbours that have both arrived are one range. True if `index` went into `previous`.
+bool TcpConnection::join_sacked(TcpContext& ctx, uint32_t previous, uint32_t index) {
+  if (previous == 0 || index == 0) return false;
+  TcpRangePool& pool = *ctx.ranges;
+  if (!pool[previous].has(TcpRange::kSacked)) return false;
+  pool[previous].right = pool[index].right;
+  pool.next(previous) = pool.next(index);
+  if (sent_last_ == index) sent_last_ = previous;
+  if (resend_hint_ == index) resend_hint_ = previous;
+  pool.release(index);
+  --sent_count_;
+  return true;
+}
+
+// An acceptable ACK field: RFC 9293 3.10.7.4 fifth, RFC 5681 3.
+void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s, bool same_window) {
+  const uint32_t flight = snd_nxt_ - snd_una_;
+  const bool calm = !(flags_.loss_marks || flags_.in_recovery || flags_.in_loss);
+  Acked acked;
+  if (seq_gt(s.ack, snd_una_)) take_cumulative(ctx, s, acked);
+  if (flags_.sack && s.sack_count != 0) take_sack(ctx, s, acked);
+  if (acked.rtt_us != 0) {
+    sample_rtt(acked.rtt_us);
+  } else if (acked.bytes != 0 && flags_.timestamps && s.ts_echo != 0) {
+    sample_rtt_from_echo(ctx, s.ts_echo);
+  }
+  if (flags_.tail_probed) check_tail_probe(ctx, s, acked);
+  if (!calm || flags_.loss_marks || acked.dsack || (acked.bytes == 0 && flight != 0)) {
+    recover(ctx, s, acked, same_window, calm);
+  }
+  if (flags_.ecn && (s.flags & tcp_flag::ece) != 0) on_congestion_echo(ctx);
+  if (flags_.in_recovery) {
+    proportional_rate(acked.delivered, acked.bytes != 0 && !acked.lost_more);
+  } else if (acked.bytes != 0) {
+    grow(ctx, acked, flight);
+  }
+  if (acked.bytes != 0 || acked.delivered != 0) {
+    if (!timer_is(Timer::reorder) || snd_una_ == snd_nxt_) arm_retransmit(ctx);
+    if (snd_nxt_ != send_limit() || flags_.loss_marks) flags_.output = true;
+  }
+}
+
+void TcpConnection::take_cumulative(TcpContext& ctx, const TcpSegment& s, Acked& acked) {
+  if (flags_.window_probed && s.ack == snd_nxt_ + 1) {  // the octet beyond the window was taken
+    flags_.window_probed = false;
+    snd_nxt_ = s.ack;
+    newest_ = TcpRange{s.ack, s.ack};
+  }
+  acknowledge_ranges(ctx, s.ack, acked);
+  acked.bytes = s.ack - snd_una_;
+  snd_una_ = s.ack;
+  events_ |= tcp_event::acked;
+  if (flags_.aging) progressed(ctx);
+}
+
+// Forward progress: RFC 6298 5.3, the retries start over.
+void TcpConnection::progressed(const TcpContext& ctx) {
+  progress_ms_ = to_ms(ctx.now);
+  retries_ = backoff_ = soft_error_ = 0;
+  flags_.aging = user_timeout_ms_ != 0;
+}
+
+// ---- loss ----
+
+void TcpConnection::recover(TcpContext& ctx, const TcpSegment& s, Acked& acked, bool same_window,
+                            bool was_calm) {
+  if (flags_.undo) try_undo(ctx, s, acked);
+  if (flags_.in_recovery || flags_.in_loss) {
+    if (seq_ge(snd_una_, recovery_point_)) leave_recovery();
+  }
+  const uint32_t lost_before = lost_bytes_;
+  if (flags_.sack) {
+    if (acked.dsack) on_dsack();
+    rack_update(ctx, s, acked, was_calm);
+    rack_detect(ctx);
+  } else {
+    count_duplicate_acks(ctx, s, acked, same_window);
+  }
+  acked.lost_more = lost_bytes_ > lost_before;
+  if (lost_bytes_ != 0 && !flags_.in_recovery && !flags_.in_loss) enter_recovery(ctx);
+  if (lost_bytes_ != 0) flags_.output = true;
+  if (acked.delivered != 0) flags_.output = true;  // RFC 3042: each duplicate ACK lets one out
+}
+
+// RFC 5681 3.2, RFC 6582 3.2: without SACK each duplicate ACK stands for a segment that left.
+void TcpConnection::count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, Acked& acked,
+                                         bool same_window) {
+  const uint32_t flight = snd_nxt_ - snd_una_;
+  if (acked.bytes != 0) {
+    const uint32_t segments = (acked.bytes + mss_ - 1) / mss_;
+    dupacks_ =
+        static_cast<uint8_t>(dupacks_ > segments && flags_.in_recovery ? dupacks_ - segments : 0);
+    if (flags_.in_recovery) mark_front_lost(ctx);  // a partial ACK
+    reno_guard_ = false;
+  } else if (flight != 0 && s.length == 0 && (s.flags & (tcp_flag::syn | tcp_flag::fin)) == 0 &&
+             same_window && s.ack == snd_una_) {
+    if (dupacks_ < 255) ++dupacks_;
+    acked.delivered = mss_;
+  }
+  const uint32_t limit = flight > mss_ ? flight - mss_ : 0;
+  const uint32_t left = uint32_t{dupacks_} * mss_;
+  sacked_bytes_ = flags_.in_loss ? 0 : left < limit ? left : limit;
+  flags_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
+  // RFC 6582 3.2 step 2: not again for the window that was just repaired.
+  if (dupacks_ >= kDupThresh && !flags_.in_recovery && !flags_.in_loss && !reno_guard_) {
+    mark_front_lost(ctx);
+  }
+}
+
+// RFC 8985 6.2.
+void TcpConnection::rack_update(const TcpContext& ctx, const TcpSegment& s, const Acked& acked,
+                                bool was_calm) {
+  if (!acked.newest_valid) return;
+  const uint32_t rtt = to_us(ctx.now) - acked.newest_time;
+  if (acked.newest_resent) {
+    // Is it the original that was acknowledged? Then it says nothing about the retransmission.
+    if (rtt < min_rtt_) return;
+    const uint32_t sent_ms = to_ms(ctx.now) - (rtt + 999) / 1000 + ts_offset_;
+    if (flags_.timestamps && s.has_timestamps && static_cast<int32_t>(s.ts_echo - sent_ms) < 0)
+      return;
+  }
+  rack_rtt_ = rtt;
+  const auto later = static_cast<int32_t>(acked.newest_time - rack_time_);
+  if (was_calm || later > 0 || (later == 0 && seq_gt(acked.newest_end, rack_end_))) {
+    rack_time_ = acked.newest_time;
+    rack_end_ = acked.newest_end;
+  }
+}
+
+// RFC 8985 6.2.4.
+uint32_t TcpConnection::rack_window() const {
+  if (!flags_.reordering) {
+    if (flags_.in_recovery || flags_.in_loss || sacked_bytes_ >= kDupThresh * mss_) return 0;
+  }
+  const uint32_t window = min_rtt_ / 4 * reorder_steps_;
+  const uint32_t limit = srtt_ >> 3;
+  return window < limit ? window : limit;
+}
+
+// RFC 8985 6.2.5: what was sent long enough before something that has arrived is lost. The rest of
+// the candidates are looked at again when the reordering window has passed.
+void TcpConnection::rack_detect(TcpContext& ctx) {
+  if (!flags_.loss_marks && !flags_.in_recovery && !flags_.in_loss) {
+    if (timer_is(Timer::reorder)) arm_retransmit(ctx);
+    return;
+  }
+  const uint32_t now = to_us(ctx.now);
+  const uint32_t patience = rack_rtt_ + rack_window();
+  int32_t longest = 0;
+  bool found = false;
+  for (uint32_t index = sent_head_;; index = ctx.ranges->next(index)) {
+    TcpRange& r = range(ctx, index);
+    const auto earlier = static_cast<int32_t>(rack_time_ - r.time);
+    if (!r.has(TcpRange::kSacked | TcpRange::kLost) && r.left != r.right &&
+        (earlier > 0 || (earlier == 0 && seq_gt(rack_end_, r.right)))) {
+      const auto remaining = static_cast<int32_t>(r.time + patience - now);
+      if (remaining <= 0) {
+        r.flags = static_cast<uint8_t>(r.flags & ~TcpRange::kPartial);
+        mark(r, TcpRange::kLost);
+        found = true;
+      } else if (remaining > longest) {
+        longest = remaining;
+      }
+    }
+    if (index == 0) break;
+  }
+  if (found) resend_hint_ = sent_head_;
+  if (longest > 0) {
+    arm(Timer::reorder, ctx.now + microseconds(longest));
+  } else if (flags_.timer == Timer::reorder) {
+    arm_retransmit(ctx);
+  }
+}
+
+void TcpConnection::on_reorder_timer(TcpContext& ctx) {
+  rack_detect(ctx);
+  if (lost_bytes_ != 0 && !flags_.in_recovery && !flags_.in_loss) enter_recovery(ctx);
+  flags_.output = true;
+  if (flags_.timer == Timer::none) arm_retransmit(ctx);
+}
+
+// RFC 8985 6.2.4: a spurious retransmission widens the window, for 16 recoveries.
+void TcpConnection::on_dsack() {
+  if (undo_pending_ != 0) --undo_pending_;
+  if (seq_lt(snd_una_, rack_round_) && rack_round_valid_) return;  // once a round trip
+  rack_round_ = snd_nxt_;
+  rack_round_valid_ = true;
+  flags_.reordering = true;
+  if (reorder_steps_ < 20) ++reorder_steps_;
+  reorder_persist_ = 16;
+}
+
+// The first segment that is not known to have arrived is lost.
+void TcpConnection::mark_front_lost(TcpContext& ctx) {
+  uint32_t index = sent_head_;
+  TcpRange* r = &range(ctx, index);
+  if (r->has(TcpRange::kLost | TcpRange::kSacked) || r->left == r->right) return;
+  if (r->size() > mss_) {
+    const uint32_t front = split_range(ctx, index, r->left + mss_);
+    if (front != 0) index = front;
+  }
+  r = &range(ctx, index);
+  mark(*r, TcpRange::kLost);
+  resend_hint_ = sent_head_;
+}
+
+// RFC 6298 5.4: after a timeout everything not known to have arrived is lost. If the very first
+// is known to have arrived, the peer has thrown it away again (RFC 2018 8).
+void TcpConnection::mark_all_lost(TcpContext& ctx) {
+  const bool reneged = range(ctx, sent_head_).has(TcpRange::kSacked);
+  if (!flags_.sack) sacked_bytes_ = 0;
+  for (uint32_t index = sent_head_;; index = ctx.ranges->next(index)) {
+    TcpRange& r = range(ctx, index);
+    if (reneged) unmark(r, TcpRange::kSacked);
+    r.flags = static_cast<uint8_t>(r.flags & ~TcpRange::kPartial);
+    if (!r.has(TcpRange::kSacked | TcpRange::kLost) && r.left != r.right) mark(r, TcpRange::kLost);
+    if (index == 0) break;
+  }
+  resend_hint_ = sent_head_;
+}
+
+// ---- the rate ----
+
+CongestionView TcpConnection::congestion_view(const TcpContext& ctx, uint32_t flight) {
+  return CongestionView{cwnd_,      ssthresh_, scratch_, mss_,     to_us(ctx.now),
+                        srtt_ >> 3, min_rtt_,  snd_una_, snd_nxt_, flight};
+}
+
+// RFC 5681 3.1 (4), with what is needed to take it back.
+void TcpConnection::reduce(TcpContext& ctx) {
+  undo_cwnd_ = cwnd_;
+  undo_ssthresh_ = ssthresh_;
+  undo_pending_ = 0;
+  resent_ts_ = 0;
+  flags_.undo = true;
+  ssthresh_ = congestion().on_congestion(congestion_view(ctx, snd_nxt_ - snd_una_));
+}
+
+void TcpConnection::enter_recovery(TcpContext& ctx) {
+  ctx.counters->add(Counter::tcp_fast_retransmits);
+  reduce(ctx);
+  recovery_point_ = snd_nxt_;
+  recovery_flight_ = snd_nxt_ - snd_una_;
+  prr_delivered_ = prr_out_ = 0;
+  flags_.in_recovery = true;
+  flags_.tail_probed = false;
+  if (cwnd_ < pipe() + mss_) cwnd_ = pipe() + mss_;  // the first retransmission goes at once
+}
+
+void TcpConnection::start_loss(TcpContext& ctx) {
+  if (!flags_.in_recovery && !flags_.in_loss) {
+    reduce(ctx);
+    congestion().on_timeout(congestion_view(ctx, snd_nxt_ - snd_una_));
+  }
+  cwnd_ = mss_;
+  flags_.in_recovery = flags_.tail_probed = flags_.tail_now = false;
+  flags_.in_loss = true;
+  recovery_point_ = snd_nxt_;
+  dupacks_ = 0;
+  mark_all_lost(ctx);
+}
+
+void TcpConnection::leave_recovery() {
+  if (flags_.in_recovery && cwnd_ > ssthresh_) cwnd_ = ssthresh_;
+  if (cwnd_ < mss_) cwnd_ = mss_;
+  flags_.in_recovery = flags_.in_loss = false;
+  recovery_point_ = snd_nxt_;  // a DSACK up to here may still undo the reduction
+  if (!flags_.sack) {
+    dupacks_ = 0;
+    sacked_bytes_ = 0;
+    flags_.loss_marks = lost_bytes_ != 0;
+    reno_guard_ = true;
+  }
+  if (reorder_persist_ != 0 && --reorder_persist_ == 0) reorder_steps_ = 1;
+}
+
+// RFC 6937: as many bytes out as were delivered, in proportion to the reduction.
+void TcpConnection::proportional_rate(uint32_t delivered, bool safe) {
+  prr_delivered_ += delivered;
+  const uint32_t in_flight = pipe();
+  uint32_t out = 0;
+  if (in_flight > ssthresh_) {
+    const uint64_t flight = recovery_flight_ == 0 ? 1 : recovery_flight_;
+    const auto target =
+        static_cast<uint32_t>((uint64_t{prr_delivered_} * ssthresh_ + flight - 1) / flight);
+    out = target > prr_out_ ? target - prr_out_ : 0;
+  } else {
+    uint32_t limit = prr_delivered_ > prr_out_ ? prr_delivered_ - prr_out_ : 0;
+    if (limit < delivered) limit = delivered;
+    if (safe) limit += mss_;
+    out = ssthresh_ - in_flight < limit ? ssthresh_ - in_flight : limit;
+  }
+  cwnd_ = in_flight + out;
+  if (prr_out_ == 0 && cwnd_ < in_flight + mss_) cwnd_ = in_flight + mss_;
+}
+
+// RFC 5681 3.1, RFC 3465: only while cwnd was what held us back (RFC 7661 4.2).
+void TcpConnection::grow(TcpContext& ctx, const Acked& acked, uint32_t flight) {
+  const bool limited =
+      flags_.cwnd_limited || (cwnd_ < ssthresh_ ? flight >= cwnd_ / 2 : flight + mss_ >= cwnd_);
+  flags_.cwnd_limited = false;
+  if (!limited || cwnd_ > UINT32_MAX / 4) return;
+  // After a timeout a cumulative ACK may cover what arrived long ago (RFC 3465 2.3).
+  const uint32_t most = flags_.in_loss ? 2U * mss_ : UINT32_MAX;
+  const uint32_t counted = acked.delivered < most ? acked.delivered : most;
+  congestion().on_ack(congestion_view(ctx, flight), counted, acked.rtt_us);
+}
+
+// RFC 3168 6.1.2: once per window.
+void TcpConnection::on_congestion_echo(TcpContext& ctx) {
+  if (flags_.in_recovery || flags_.in_loss) return;
+  if (ecn_reduced_ && seq_lt(snd_una_, recovery_point_)) return;
+  reduce(ctx);
+  flags_.undo = false;
+  ecn_reduced_ = flags_.cwr_pending = true;
+  recovery_point_ = snd_nxt_;
+  if (cwnd_ > ssthresh_) cwnd_ = ssthresh_;
+}
+
+// RFC 3522, 4015: the echo is older than the first retransmission, so the original arrived.
+// RFC 3708: every retransmission was reported as a duplicate. RFC 5682: after a timeout something
+// that was never sent again is acknowledged.
+void TcpConnection::try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& acked) {
+  if (!flags_.in_recovery && !flags_.in_loss && seq_gt(snd_una_, recovery_point_)) {
+    flags_.undo = false;
+    return;
+  }
+  bool spurious = false;
+  if (acked.bytes != 0 && resent_ts_ != 0 && flags_.timestamps && s.ts_echo != 0) {
+    spurious = static_cast<int32_t>(s.ts_echo - resent_ts_) < 0;
+  } else if (acked.bytes != 0 && flags_.in_loss && flags_.sack && !flags_.timestamps) {
+    spurious = acked.original && undo_pending_ == 1;
+  }
+  if (acked.dsack && undo_pending_ == 1) spurious = true;
+  if (!spurious) return;
+  flags_.undo = false;
+  if (cwnd_ < undo_cwnd_) cwnd_ = undo_cwnd_;
+  ssthresh_ = undo_ssthresh_;
+  flags_.reordering = flags_.reordering || flags_.in_recovery;
+  flags_.in_recovery = flags_.in_loss = false;
+  congestion().on_undo(congestion_view(ctx, snd_nxt_ - snd_una_));
+  for (uint32_t index = sent_head_;; index = ctx.ranges->next(index)) {
+    unmark(range(ctx, index), TcpRange::kLost);
+    if (index == 0) break;
+  }
+}
+
+// ---- the tail: RFC 8985 7 ----
+
+bool TcpConnection::tail_probe_useful() const {
+  return flags_.sack && srtt_ != 0 && backoff_ == 0 && synchronized() &&
+         !(flags_.loss_marks || flags_.in_recovery || flags_.in_loss || flags_.tail_probed);
+}
+
+Duration TcpConnection::tail_probe_timeout(const TcpContext& ctx) const {
+  Duration timeout = microseconds(srtt_ >> 2) + 2ms;  // 2 * srtt
+  // The peer may wait with the ACK of a single segment.
+  if (snd_nxt_ - snd_una_ <= mss_) timeout += ctx.config->rto_min;
+  return timeout;
+}
+
+// Nothing new to send: the last segment again.
+bool TcpConnection::send_tail_probe(TcpContext& ctx, TcpSegment& out) {
+  if (newest_.left == newest_.right || newest_.has(TcpRange::kSacked | TcpRange::kLost)) {
+    arm_retransmit(ctx);
+    return false;
+  }
+  const uint32_t most = mss_ + (flags_.fin_sent ? 1U : 0U);
+  if (newest_.size() > most && split_range(ctx, 0, newest_.right - most) == 0) {
+    arm(Timer::rto, deadline(ctx, rto(ctx)));
+    return false;
+  }
+  resend(ctx, newest_);
+  probed_tail(ctx, true);
+  build_data(ctx, out, newest_.left, newest_.right);
+  out.retransmission = true;
+  return true;
+}
+
+void TcpConnection::probed_tail(TcpContext& ctx, bool resent) {
+  flags_.tail_probed = true;
+  tail_resent_ = resent;
+  tail_end_ = snd_nxt_;
+  arm(Timer::rto, deadline(ctx, rto(ctx)));
+}
+
+// RFC 8985 7.4: did the probe repair a loss? Then the window was too large.
+void TcpConnection::check_tail_probe(TcpContext& ctx, const TcpSegment& s, const Acked& acked) {
+  if (seq_lt(s.ack, tail_end_)) return;
+  if (!tail_resent_ || acked.dsack) {
+    flags_.tail_probed = false;
+  } else if (seq_gt(s.ack, tail_end_)) {
+    flags_.tail_probed = false;
+    if (flags_.in_recovery || flags_.in_loss) return;
+    reduce(ctx);
+    flags_.undo = false;
+    if (cwnd_ > ssthresh_) cwnd_ = ssthresh_;
+  } else if (acked.bytes == 0 && s.sack_count == 0 && s.length == 0) {
+    flags_.tail_probed = false;  // both the original and the probe arrived
+  }
+}
+
+}  // namespace postern
