@@ -149,45 +149,54 @@ std::unique_ptr<Port> Port::open(const PortOptions& options) {
   return port;
 }
 
-// Finds the PCI device that EAL probed, or makes the virtual one.
+// Finds the device that EAL probed, or makes the virtual one.
 void Port::attach_device() {
   const std::string pci = pci_address(options_.device);
-  if (!pci.empty()) {
-    device_ = pci;
-    if (rte_eth_dev_get_port_by_name(pci.c_str(), &id_) != 0) {
+  const size_t comma = options_.device.find(',');
+  device_ = pci.empty() ? options_.device.substr(0, comma) : pci;
+  std::string arguments = comma == std::string::npos ? "" : options_.device.substr(comma + 1);
+  uint16_t id = UINT16_MAX;
+  if (rte_eth_dev_get_port_by_name(device_.c_str(), &id) != 0) {
+    if (!pci.empty()) {
       throw DpdkError(
           "DPDK does not drive this device; bind it to vfio-pci with dpdk-devbind.py, and see that "
           "no other process uses it");
     }
-  } else {
-    const size_t comma = options_.device.find(',');
-    device_ = options_.device.substr(0, comma);
-    std::string arguments = comma == std::string::npos ? "" : options_.device.substr(comma + 1);
-    const DriverTraits& traits = traits_of(device_);
-    if (traits.driver == std::string_view("net_af_packet")) complete_af_packet(options_, arguments);
-    uint16_t other = 0;
-    if (rte_eth_dev_get_port_by_name(device_.c_str(), &other) == 0) {
-      throw DpdkError("the device '" + device_ + "' is there already; give each its own number");
-    }
-    const LogCapture capture;
-    const std::vector<int> before = sockets_of_family(AF_PACKET);
-    const int result = rte_eal_hotplug_add("vdev", device_.c_str(), arguments.c_str());
-    hotplugged_ = result == 0;
-    // A probe may fail and yet return 0: only the port counts.
-    if (rte_eth_dev_get_port_by_name(device_.c_str(), &id_) != 0) {
-      id_ = UINT16_MAX;
-      const std::string line = capture.last_line();
-      std::string text = "the driver refuses" + (line.empty() ? "" : " (" + line + ")");
-      if (traits.driver[0] == '\0') text += "; drivers known here: " + known_drivers();
-      if (traits.remedy[0] != '\0') text += std::string("; ") + traits.remedy;
-      throw DpdkError(text);
-    }
-    packet_fds_ = added(before, sockets_of_family(AF_PACKET));
+    id = make_virtual(arguments);
+  } else if (!arguments.empty()) {
+    throw DpdkError("the device '" + device_ + "' is there already; give each its own number");
   }
+  rte_eth_dev_owner owner{};
+  check(rte_eth_dev_owner_new(&owner.id), "owner");
+  options_.name.copy(owner.name, sizeof(owner.name) - 1);
+  if (rte_eth_dev_owner_set(id, &owner) != 0) {
+    throw DpdkError("the device '" + device_ + "' is in use by another port");
+  }
+  id_ = id;  // ours to close from now on
   rte_eth_dev_info info{};
   check(rte_eth_dev_info_get(id_, &info), "device information");
   driver_ = info.driver_name == nullptr ? "" : info.driver_name;
   socket_ = rte_eth_dev_socket_id(id_);
+}
+
+uint16_t Port::make_virtual(std::string arguments) {
+  const DriverTraits& traits = traits_of(device_);
+  if (traits.driver == std::string_view("net_af_packet")) complete_af_packet(options_, arguments);
+  const LogCapture capture;
+  const std::vector<int> before = sockets_of_family(AF_PACKET);
+  const int result = rte_eal_hotplug_add("vdev", device_.c_str(), arguments.c_str());
+  hotplugged_ = result == 0;
+  uint16_t id = UINT16_MAX;
+  // A probe may fail and yet return 0: only the port counts.
+  if (rte_eth_dev_get_port_by_name(device_.c_str(), &id) != 0) {
+    const std::string line = capture.last_line();
+    std::string text = "the driver refuses" + (line.empty() ? "" : " (" + line + ")");
+    if (traits.driver[0] == '\0') text += "; drivers known here: " + known_drivers();
+    if (traits.remedy[0] != '\0') text += std::string("; ") + traits.remedy;
+    throw DpdkError(text);
+  }
+  packet_fds_ = added(before, sockets_of_family(AF_PACKET));
+  return id;
 }
 
 void Port::configure(bool interrupts) {
@@ -337,9 +346,8 @@ void Port::find_wait_fds(bool interrupts) {
 }
 
 Port::~Port() {
-  if (id_ == UINT16_MAX) return;
   if (started_) rte_eth_dev_stop(id_);
-  rte_eth_dev_close(id_);
+  if (id_ != UINT16_MAX) rte_eth_dev_close(id_);
   if (hotplugged_) rte_eal_hotplug_remove("vdev", device_.c_str());
 }
 

@@ -101,6 +101,7 @@ class Port {
   };
   Port() = default;
   void attach_device();
+  uint16_t make_virtual(std::string arguments);
   void configure(bool interrupts);
   void setup_queues();
   void apply_mtu_and_mac();

@@ -109,7 +109,8 @@ TEST_F(PortTest, AFailedProbeIsAnErrorThatHelps) {
   o.queues = 2;
   EXPECT_THAT(refusal(o), HasSubstr("qpairs"));
   auto port = Port::open(options("net_null9"));
-  EXPECT_THAT(refusal(options("net_null9")), HasSubstr("there already"));
+  EXPECT_THAT(refusal(options("net_null9")), HasSubstr("in use"));
+  EXPECT_THAT(refusal(options("net_null9,size=64")), HasSubstr("there already"));
   rte_mbuf* in[4];
   EXPECT_EQ(rx_burst(*port, 0, in), 4);  // and the first goes on
   rte_pktmbuf_free_bulk(in, 4);
