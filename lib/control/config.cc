@@ -37,7 +37,7 @@ struct Draft {
   std::vector<PortDraft> ports;
   std::vector<RouteDraft> routes;
   std::vector<AccessDraft> access;
-  Field root, cores, impair, rto_initial, mss_ipv4;
+  Field root, cores, tcp;
 };
 
 // ---- dpdk:, memory:, workers: ----
@@ -212,11 +212,7 @@ void read_tcp_flag(const Field& f, Draft& d) {
 }
 
 constexpr Key<Draft> kTcp[] = {
-    {"rto_initial",
-     [](const Field& f, Draft& d) {
-       d.rto_initial = f;
-       read_tcp_time<&TcpConfig::rto_initial, 1, 60>(f, d);
-     }},
+    {"rto_initial", read_tcp_time<&TcpConfig::rto_initial, 1, 60>},
     {"rto_min", read_tcp_time<&TcpConfig::rto_min, 1, 60>},
     {"rto_max", read_tcp_time<&TcpConfig::rto_max, 1000, 3600>},
     {"delayed_ack",
@@ -231,11 +227,7 @@ constexpr Key<Draft> kTcp[] = {
     {"retries", read_tcp_number<&TcpConfig::retries, 3, 255>},
     {"orphan_retries", read_tcp_number<&TcpConfig::orphan_retries, 1, 255>},
     {"initial_window", read_tcp_number<&TcpConfig::initial_window, 1, 100>},
-    {"mss_ipv4",
-     [](const Field& f, Draft& d) {
-       d.mss_ipv4 = f;
-       read_tcp_number<&TcpConfig::mss_ipv4, 88, 8960>(f, d);
-     }},
+    {"mss_ipv4", read_tcp_number<&TcpConfig::mss_ipv4, 88, 8960>},
     {"mss_min", read_tcp_number<&TcpConfig::mss_min, 48, 1460>},
     {"receive_buffer", read_tcp_size<&TcpConfig::receive_buffer, 1 << 30>},
     {"send_buffer", read_tcp_size<&TcpConfig::send_buffer, 1 << 24>},
@@ -247,13 +239,23 @@ constexpr Key<Draft> kTcp[] = {
 
 // ---- access: ----
 
+// A name that the machine knows, or a number.
+std::optional<uint32_t> find_id(
+    const std::string& name,
+    const std::function<std::optional<uint32_t>(const std::string&)>& lookup) {
+  if (const auto id = lookup(name)) return id;
+  const auto number = parse_integer(name);
+  if (!number || *number >= UINT32_MAX) return std::nullopt;
+  return static_cast<uint32_t>(*number);
+}
+
 void read_who(const Field& f, AccessDraft& d, bool user) {
   if (d.who.present()) {
     f.fail("both user and group are given", "write one entry for each");
   }
   d.who = f;
   const std::string name = f.text();
-  const auto id = user ? d.machine->user(name) : d.machine->group(name);
+  const auto id = find_id(name, user ? d.machine->user : d.machine->group);
   const std::string what = user ? "user" : "group";
   if (!id) {
     f.fail("this machine has no " + what + " \"" + name + '"',
@@ -339,7 +341,11 @@ constexpr Key<Draft> kRoot[] = {
     {"ports", read_ports, true},
     {"routes", read_routes},
     {"neighbors", [](const Field& f, Draft& d) { read_section<Draft>(f, kNeighbors, d); }},
-    {"tcp", [](const Field& f, Draft& d) { read_section<Draft>(f, kTcp, d); }},
+    {"tcp",
+     [](const Field& f, Draft& d) {
+       d.tcp = f;
+       read_section<Draft>(f, kTcp, d);
+     }},
     {"access", read_access},
     {"control", [](const Field& f, Draft& d) { read_section<Draft>(f, kControl, d); }},
     {"log", [](const Field& f, Draft& d) { read_section<Draft>(f, kLog, d); }},
@@ -444,15 +450,12 @@ void check_access(const Draft& d) {
 
 void check_tcp(const Draft& d) {
   const TcpConfig& tcp = d.config.tcp;
-  const Field& at = d.root;
   if (tcp.rto_min > tcp.rto_initial || tcp.rto_initial > tcp.rto_max) {
-    const Field& f = d.rto_initial.present() ? d.rto_initial : at;
-    f.fail("rto_initial is not between rto_min and rto_max",
-           "make rto_min <= rto_initial <= rto_max");
+    d.tcp.fail("rto_initial is not between rto_min and rto_max",
+               "make rto_min <= rto_initial <= rto_max");
   }
   if (tcp.mss_min > tcp.mss_ipv4) {
-    const Field& f = d.mss_ipv4.present() ? d.mss_ipv4 : at;
-    f.fail("mss_ipv4 is below mss_min", "make mss_min <= mss_ipv4");
+    d.tcp.fail("mss_ipv4 is below mss_min", "make mss_min <= mss_ipv4");
   }
 }
 
@@ -473,15 +476,6 @@ void add_keys(std::vector<std::string>& out, const std::string& prefix,
   for (const Key<T>& key : keys) out.push_back(prefix + std::string(key.name));
 }
 
-// A name that the lookup knows, or a number.
-template <class Lookup>
-std::optional<uint32_t> find_id(const std::string& name, Lookup lookup) {
-  if (const auto id = lookup(name)) return id;
-  const auto number = parse_integer(name);
-  if (!number || *number >= UINT32_MAX) return std::nullopt;
-  return static_cast<uint32_t>(*number);
-}
-
 }  // namespace
 
 Machine Machine::here() {
@@ -493,17 +487,13 @@ Machine Machine::here() {
       if (CPU_ISSET(core, &set)) machine.cores.push_back(core);
     }
   }
-  machine.user = [](const std::string& name) {
-    return find_id(name, [](const std::string& n) -> std::optional<uint32_t> {
-      const passwd* entry = getpwnam(n.c_str());
-      return entry == nullptr ? std::nullopt : std::optional<uint32_t>(entry->pw_uid);
-    });
+  machine.user = [](const std::string& name) -> std::optional<uint32_t> {
+    const passwd* entry = getpwnam(name.c_str());
+    return entry == nullptr ? std::nullopt : std::optional<uint32_t>(entry->pw_uid);
   };
-  machine.group = [](const std::string& name) {
-    return find_id(name, [](const std::string& n) -> std::optional<uint32_t> {
-      const ::group* entry = getgrnam(n.c_str());
-      return entry == nullptr ? std::nullopt : std::optional<uint32_t>(entry->gr_gid);
-    });
+  machine.group = [](const std::string& name) -> std::optional<uint32_t> {
+    const ::group* entry = getgrnam(name.c_str());
+    return entry == nullptr ? std::nullopt : std::optional<uint32_t>(entry->gr_gid);
   };
   return machine;
 }

@@ -24,18 +24,17 @@ std::optional<double> parse_percent(std::string_view text);
 std::string format_duration(Duration value);
 std::string format_size(uint64_t bytes);
 
-// The candidate that a person most likely meant by `word`; empty if none is near.
-template <class Range>
-std::string_view nearest(std::string_view word, const Range& candidates);
-
 // Number of letters to insert, delete or replace to turn one word into the other.
 size_t edit_distance(std::string_view a, std::string_view b);
 
+// The candidate that a person most likely meant by `word`: one that begins with it, or the one with
+// the fewest wrong letters; empty if none is near.
 template <class Range>
 std::string_view nearest(std::string_view word, const Range& candidates) {
   std::string_view best;
   size_t best_distance = word.size() / 3 + 2;
-  for (const auto& candidate : candidates) {
+  for (const std::string_view candidate : candidates) {
+    if (word.size() > 2 && candidate.starts_with(word)) return candidate;
     const size_t distance = edit_distance(word, candidate);
     if (distance >= best_distance) continue;
     best_distance = distance;
