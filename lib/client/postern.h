@@ -3,17 +3,18 @@
  * The calls are those of POSIX with `postern_` before the name and behave as POSIX and Linux say;
  * this header tells what is different. They return -1 and set errno on failure unless noted.
  *
- * DESCRIPTORS are small integers of the library's own, lowest free number first, from 0 on. They are
- * not kernel descriptors: give them to postern_* calls only. At most 2^20 are open at once.
+ * DESCRIPTORS are small integers of the library's own, lowest free number first, from 0 on. They
+ * are not kernel descriptors: give them to postern_* calls only. At most 2^20 are open at once.
  *
- * THREADS. Every call may be made by any thread at any time, also several on one socket; a stream's
- * bytes of one send or receive call are never interleaved with another's. Closing a socket that
- * another thread is blocked in wakes that thread with EBADF. No call is async-signal-safe.
+ * THREADS. Every call may be made by any thread at any time, also several on one socket. As with
+ * the kernel, a send that has to wait midway may find another thread's bytes between its own.
+ * Closing a socket that another thread is blocked in wakes that thread with EBADF. No call is
+ * async-signal-safe.
  *
  * BLOCKING calls first spin for at most the spin time (postern_set_spin) while the daemon is busy
- * with the socket, then sleep. A signal interrupts them with EINTR, unless every signal handler that
- * the process has installed was installed with SA_RESTART: then they go on, as the kernel's would;
- * with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) or in the waiting calls it is always EINTR.
+ * with the socket, then sleep. A signal interrupts them with EINTR, unless every signal handler
+ * that the process has installed was installed with SA_RESTART: then they go on, as the kernel's
+ * would; with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) or in the waiting calls it is always EINTR.
  *
  * FORK. The child of a fork is not attached and has no descriptors; the parent goes on unharmed.
  *
@@ -62,8 +63,8 @@ POSTERN_API int postern_attach(const char* path);
  * postern_* call may be running. Queues become invalid. Returns 0. ENOTCONN: not attached. */
 POSTERN_API int postern_detach(void);
 
-/* What the daemon last said to this thread, for people: why attach or bind was refused, or, when the
- * daemon is gone, why. "" if nothing. Valid until this thread's next postern_* call. */
+/* What the daemon last said to this thread, for people: why attach or bind was refused, or, when
+ * the daemon is gone, why. "" if nothing. Valid until this thread's next postern_* call. */
 POSTERN_API const char* postern_last_error(void);
 
 /* How long a blocking or waiting call spins before it sleeps, in microseconds, 0..1,000,000. The
@@ -74,8 +75,9 @@ POSTERN_API int postern_set_spin(unsigned microseconds);
 /* ---- POSIX calls ---- */
 
 /* domain AF_INET or AF_INET6; type SOCK_STREAM or SOCK_DGRAM, or'ed with SOCK_NONBLOCK and
- * SOCK_CLOEXEC (without effect: descriptors never survive exec); protocol 0, IPPROTO_TCP, IPPROTO_UDP.
- * EAFNOSUPPORT, EPROTONOSUPPORT, ENOBUFS (no slot left: the daemon's limit for this user), EMFILE. */
+ * SOCK_CLOEXEC (without effect: descriptors never survive exec); protocol 0, IPPROTO_TCP,
+ * IPPROTO_UDP. EAFNOSUPPORT, EPROTONOSUPPORT, ENOBUFS (no slot left: the daemon's limit for this
+ * user), EMFILE. */
 POSTERN_API int postern_socket(int domain, int type, int protocol);
 
 /* EACCES: `access:` does not let this user bind the port. EADDRINUSE, EADDRNOTAVAIL, EINVAL. */
@@ -85,7 +87,8 @@ POSTERN_API int postern_accept(int fd, struct sockaddr* address, socklen_t* leng
 /* flags: SOCK_NONBLOCK, SOCK_CLOEXEC. */
 POSTERN_API int postern_accept4(int fd, struct sockaddr* address, socklen_t* length, int flags);
 /* Stream: EINPROGRESS when non-blocking (POLLOUT and SO_ERROR tell the outcome), EALREADY, EISCONN.
- * After a failed connect the socket may try again. Datagram: AF_UNSPEC dissolves the association. */
+ * After a failed connect the socket may try again. Datagram: AF_UNSPEC dissolves the association.
+ */
 POSTERN_API int postern_connect(int fd, const struct sockaddr* address, socklen_t length);
 
 /* flags of the sending calls: MSG_DONTWAIT, MSG_NOSIGNAL, MSG_MORE. EPIPE raises SIGPIPE unless
@@ -163,9 +166,9 @@ POSTERN_API void postern_queue_destroy(postern_queue* queue);
 POSTERN_API int postern_queue_add(postern_queue* queue, int fd, uint32_t events, uint64_t data);
 POSTERN_API int postern_queue_modify(postern_queue* queue, int fd, uint32_t events, uint64_t data);
 POSTERN_API int postern_queue_remove(postern_queue* queue, int fd);
-/* Waits until something is to report, at most timeout_ms milliseconds (-1: for ever, 0: not at all);
- * returns how many of `events` were filled, 0 for a time-out. EINTR, EINVAL (n < 1).
- * Several threads may wait in one queue: each report goes to one of them. */
+/* Waits until something is to report, at most timeout_ms milliseconds (-1: for ever, 0: not at
+ * all); returns how many of `events` were filled, 0 for a time-out. EINTR, EINVAL (n < 1). Several
+ * threads may wait in one queue: each report goes to one of them. */
 POSTERN_API int postern_queue_wait(postern_queue* queue, struct postern_event* events, int n,
                                    int timeout_ms);
 /* Ends one wait of the queue early (it returns 0 events), now or the next one. Any thread. */
@@ -192,7 +195,7 @@ struct postern_stats {
   uint32_t descriptors;    /* open */
   uint32_t closing;        /* closed sockets whose last data is not yet acknowledged */
   uint32_t reserved;
-  uint64_t commands;       /* since attach */
+  uint64_t commands; /* since attach */
   uint64_t events;
   uint64_t doorbells_rung;
   uint64_t sleeps;

@@ -1,0 +1,451 @@
+/* The inside of libpostern.
+ *
+ * WHO WRITES WHAT. What several sharers of an attachment have to agree on lies in the client
+ * segment's scratch regions and holds no pointer: struct app_shared (one), struct channel_shared
+ * (one a channel), struct record (one a slot), the map of transmit memory. What one process needs
+ * for itself lies in struct context: mappings, file descriptors, the descriptor table, queues.
+ *
+ * LOCKS, in the order in which they may be taken:
+ *
+ *   context.watch_lock after channel.event_lock; queue.lock after watch_lock
+ *   record.rx_lock, record.tx_lock   never while waiting, never before event_lock
+ *   record.accept_lock, channel.pool_lock, channel.slot_lock, channel.command_lock   innermost
+ *
+ * The drainer holds event_lock and takes tx_lock only by trying, but for a record that is being
+ * released; whoever holds tx_lock repeats what the drainer could not do before it lets go for good.
+ *
+ * STATE OF A SOCKET is one word of flags and a few counters in its record. The drainer stores
+ * counters first and flags last; a reader loads flags first: what it finds in flags holds for the
+ * counters that it loads after.
+ */
+#ifndef POSTERN_CLIENT_INTERNAL_H
+#define POSTERN_CLIENT_INTERNAL_H
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "abi/shmsock.h"
+#include "client/postern.h"
+
+#define NONE UINT32_MAX
+#define FOREVER INT64_MAX /* a deadline that never comes; deadlines are CLOCK_MONOTONIC ns */
+
+/* Atomics on plain words that several threads or processes share. */
+#define load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define fetch_add(p, v) __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
+#define fetch_sub(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST)
+#define fetch_or(p, v) __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
+#define fetch_and(p, v) __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST)
+#define exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+
+/* ---- futex.c ---- */
+
+/* A mutex that works across processes: 0 free, else the holder's thread id, with the top bit set if
+ * somebody sleeps for it. */
+struct lock {
+  uint32_t word;
+};
+void lock_acquire(struct lock* lock);
+bool lock_try(struct lock* lock);
+void lock_release(struct lock* lock);
+
+void futex_wake(uint32_t* word, int count);
+/* Sleeps while *word == seen and *other == other_seen. 0: look again; ETIMEDOUT; EINTR. */
+int futex_wait_either(uint32_t* word, uint32_t seen, uint32_t* other, uint32_t other_seen,
+                      int64_t deadline);
+int64_t now_ns(void);
+void cpu_relax(void);
+uint32_t thread_self(void);    /* kernel thread id, cached */
+void thread_self_forget(void); /* in the child of a fork */
+
+/* ---- shared state ---- */
+
+enum record_flag {
+  R_STREAM = 1 << 0,
+  R_V6 = 1 << 1,
+  R_V6ONLY = 1 << 2,
+  R_NONBLOCK = 1 << 3,
+  R_OPEN = 1 << 4,  /* the daemon knows the slot */
+  R_BOUND = 1 << 5, /* local address chosen by bind or for it */
+  R_LISTENING = 1 << 6,
+  R_CONNECTING = 1 << 7, /* CONNECT sent, no answer yet */
+  R_CONNECTED = 1 << 8,  /* stream: established once; datagram: has a peer */
+  R_EOF = 1 << 9,        /* nothing comes after rx_tail */
+  R_FAILED = 1 << 10,    /* stream: the connection is over */
+  R_SHUT_RD = 1 << 11,
+  R_SHUT_WR = 1 << 12,
+  R_CLOSING = 1 << 13, /* CLOSE sent; the slot waits for RELEASED */
+  R_REUSEADDR = 1 << 14,
+  R_REUSEPORT = 1 << 15,
+  R_NODELAY = 1 << 16,
+  R_CORK = 1 << 17,
+  R_KEEPALIVE = 1 << 18,
+  R_LINGER = 1 << 19,
+  R_SIBLING = 1 << 20, /* belongs to the socket `primary` on another channel */
+  R_QUEUED = 1 << 21,  /* in a listener's accept queue */
+  R_REOPEN = 1 << 22   /* with R_CLOSING: on RELEASED the slot stays with its descriptor */
+};
+/* What accepted sockets inherit. */
+#define R_INHERITED (R_V6 | R_NODELAY | R_CORK | R_KEEPALIVE | R_LINGER)
+
+struct options {         /* values set by setsockopt and not 0 are sent when the slot opens */
+  uint32_t user_timeout; /* ms */
+  uint32_t rcvbuf;       /* bytes; 0: the daemon's default */
+  uint16_t keepidle;     /* s */
+  uint16_t keepintvl;    /* s */
+  uint16_t linger;       /* s */
+  uint16_t maxseg;       /* bytes */
+  uint8_t keepcnt;
+  uint8_t tos;
+  uint8_t ttl;
+  uint8_t defer_accept; /* s */
+};
+
+struct record {
+  /* Line 0: the socket as the drainer keeps it. */
+  uint32_t life;       /* odd: belongs to a descriptor of this value; even: to none */
+  uint32_t generation; /* of the slot; kept when the slot is free */
+  uint32_t flags;      /* enum record_flag */
+  uint32_t seq;        /* futex: changes with every change of the record */
+  uint32_t waiters;    /* threads that sleep on seq */
+  uint32_t rx_tail;    /* stream position up to which bytes have arrived */
+  uint32_t tx_acked;   /* stream position up to which transmit memory is ours again */
+  uint32_t chain;      /* first unit of a receive chain not yet looked at; 0 none */
+  uint32_t error;      /* pending SO_ERROR */
+  uint32_t primary;    /* index of the record that stands for the socket */
+  uint32_t sibling;    /* index of the next record of the same socket; NONE */
+  uint32_t next;       /* link in the accept queue or the free list */
+  struct lock accept_lock;
+  uint32_t accept_head;
+  uint32_t accept_tail;
+  uint32_t accept_count;
+
+  /* Line 1: receive side, under rx_lock of the primary. */
+  struct lock rx_lock;
+  uint32_t rx_head;     /* consumed up to here; atomic: whoever sends a command reports it */
+  uint32_t rx_reported; /* last rx_head sent; under command_lock */
+  uint32_t unit;        /* where the next byte is: chunk, 0 before the first chain */
+  uint32_t unit_offset; /* and bytes of its payload already consumed */
+  uint32_t dirty;       /* in the list of records with something to report */
+  uint32_t next_dirty;
+  uint32_t turn;       /* primary: index of the sibling to look at first */
+  uint32_t binding;    /* the daemon's name of our reservation; 0 none */
+  uint32_t refs;       /* descriptors of all sharers */
+  int64_t rcv_timeout; /* ns, 0 none */
+  int64_t snd_timeout; /* ns, 0 none */
+  uint32_t reserved1[2];
+
+  /* Line 2: transmit side, under tx_lock. */
+  struct lock tx_lock;
+  uint32_t tx_tail;    /* stream position after the last byte sent */
+  uint32_t tx_first;   /* oldest chunk (unit index) that holds unacknowledged bytes; NONE */
+  uint32_t tx_last;    /* chunk that the next byte goes to */
+  uint32_t tx_extents; /* stream: chunks in the list that do not continue their predecessor */
+  uint32_t sndbuf;     /* bytes */
+  uint32_t starved;    /* in the list of records that wait for transmit memory */
+  uint32_t next_starved;
+  uint32_t dgrams;     /* datagrams outstanding */
+  uint32_t dgram_unit; /* oldest outstanding datagram: chunk and offset in it, stream position */
+  uint32_t dgram_offset;
+  uint32_t dgram_position;
+  uint32_t tx_reaped; /* tx_acked when memory was last freed */
+  uint32_t reserved2[3];
+
+  /* Line 3: names and options. Addresses of both families are 16 bytes, IPv4 mapped. */
+  uint8_t local_address[16];
+  uint8_t remote_address[16];
+  uint16_t local_port; /* host order */
+  uint16_t remote_port;
+  struct options options;
+  uint32_t reserved3[2];
+};
+_Static_assert(sizeof(struct record) == 256, "a record is four cache lines");
+_Static_assert(offsetof(struct record, rx_lock) == 64, "receive side has its own line");
+_Static_assert(offsetof(struct record, tx_lock) == 128, "transmit side has its own line");
+
+struct app_shared {                /* at the start of channel 0's scratch region */
+  SHM_ALIGNED(64) uint32_t leader; /* thread id of the one who sleeps for all; 0 nobody */
+  uint32_t leader_asleep;
+  uint32_t leader_waits; /* index of the record that the leader waits for, WAITS_FOR_* */
+  uint32_t leader_seq;   /* futex: changes when the lead is free and somebody follows */
+  uint32_t followers;
+  SHM_ALIGNED(64) uint32_t event_seq;    /* futex: changes with any record while pollers != 0 */
+  uint32_t pollers;                      /* threads in postern_poll() */
+  uint32_t event_sleepers;               /* of them, asleep on event_seq */
+  SHM_ALIGNED(64) uint32_t dirty_head;   /* index + 1; records with consumption to report */
+  SHM_ALIGNED(64) uint32_t starved_head; /* index + 1; records that wait for transmit memory */
+  uint32_t next_channel;
+  struct lock session_lock;
+};
+
+struct channel_shared {
+  SHM_ALIGNED(64) struct lock command_lock;
+  uint32_t command_tail; /* next entry to write */
+  uint32_t command_head; /* last head seen from the daemon */
+  uint32_t rung;         /* value of the daemon's armed word when it was last rung */
+  SHM_ALIGNED(64) struct lock event_lock;
+  uint32_t event_index; /* next entry to take */
+  uint32_t armed;       /* our armed word */
+  uint32_t sleepers;    /* threads and event loops that sleep on the doorbell */
+  SHM_ALIGNED(64) struct lock pool_lock;
+  uint32_t pool_ready; /* the block lists below are set up */
+  uint32_t partial;    /* first block with free and used units; NONE */
+  uint32_t whole;      /* first block with free units only; NONE */
+  uint32_t units_used;
+  SHM_ALIGNED(64) struct lock slot_lock;
+  uint32_t slot_free; /* first free slot, linked by record.next; NONE */
+  uint32_t slot_high; /* slots from here on have never been used */
+  uint32_t closing;   /* slots that wait for RELEASED */
+};
+
+struct tx_unit { /* of a chunk's first unit */
+  uint32_t next; /* next chunk of the same socket; NONE */
+  uint32_t end;  /* stream position after the chunk's last byte */
+  uint32_t used; /* bytes filled */
+  uint16_t units;
+  uint16_t starts_extent; /* its first byte does not follow its predecessor's last in memory */
+};
+struct tx_block {     /* 64 KiB of transmit memory */
+  uint32_t free_mask; /* bit i: unit i is free */
+  uint32_t prev;
+  uint32_t next;
+  uint32_t reserved;
+};
+_Static_assert(sizeof(struct tx_unit) == 16 && sizeof(struct tx_block) == 16, "scratch layout");
+
+enum {
+  UNITS_PER_BLOCK = SHM_CHUNK_LARGE_UNITS,
+  SCRATCH_CHANNEL = 4096, /* offsets in a scratch region */
+  SCRATCH_RECORDS = 16384
+};
+_Static_assert(sizeof(struct app_shared) <= SCRATCH_CHANNEL, "scratch layout");
+_Static_assert(SCRATCH_CHANNEL + sizeof(struct channel_shared) <= SCRATCH_RECORDS, "");
+
+/* ---- one process's view ---- */
+
+struct channel {
+  struct shm_command* commands;
+  const struct shm_event* events;
+  const struct shm_channel_daemon* theirs;
+  struct shm_channel_client* ours;
+  struct channel_shared* shared;
+  struct record* records;
+  uint32_t command_mask;
+  uint32_t event_mask;
+  const uint8_t* rx_pool;
+  uint8_t* tx_pool;
+  struct tx_unit* units;
+  struct tx_block* blocks;
+  struct shm_request* requests;
+  const struct shm_socket* sockets;
+  uint32_t rx_units;
+  uint32_t tx_blocks;
+  uint32_t index;
+  int ring_fd; /* wakes the worker */
+  int wake_fd; /* wakes us */
+};
+
+struct watch;
+
+struct context {
+  struct app_shared* app;
+  uint32_t channel_count;
+  uint32_t slots; /* per channel */
+  uint32_t slot_shift;
+  uint32_t client_slots;
+  uint32_t dead;          /* the daemon is gone */
+  uint32_t spin_max;      /* ns */
+  uint32_t spin_now;      /* ns: what spinning is worth at present */
+  uint32_t empty_looks;   /* drains that found nothing */
+  int64_t session_looked; /* when the session was last looked at */
+  int session_fd;
+  const struct shm_header* daemon_header;
+  void* daemon_map;
+  size_t daemon_size;
+  void* client_map;
+  size_t client_size;
+  struct watch** watches; /* by record index: who wants to hear of it; under watch_lock */
+  struct lock watch_lock;
+  struct postern_queue* queues; /* under watch_lock */
+  uint64_t sleeps;
+  uint64_t doorbells;
+  struct channel channels[SHM_MAX_CHANNELS];
+};
+
+/* NULL when not attached. */
+struct context* context_get(void);
+
+static inline struct channel* channel_of(struct context* c, uint32_t index) {
+  return &c->channels[index >> c->slot_shift];
+}
+static inline uint32_t slot_of(const struct context* c, uint32_t index) {
+  return index & (c->slots - 1);
+}
+static inline struct record* record_at(struct context* c, uint32_t index) {
+  return &channel_of(c, index)->records[slot_of(c, index)];
+}
+static inline uint32_t index_of(const struct context* c, const struct channel* ch, uint32_t slot) {
+  return (ch->index << c->slot_shift) | slot;
+}
+
+/* A socket as one call uses it. */
+struct sock {
+  struct context* context;
+  struct channel* channel;
+  struct record* record; /* the primary */
+  uint32_t index;
+  uint32_t life;
+};
+/* Still the socket that was looked up, not closed meanwhile. */
+static inline bool sock_alive(const struct sock* s) { return load(&s->record->life) == s->life; }
+
+static inline int fail(int error) {
+  errno = error;
+  return -1;
+}
+
+/* ---- descriptor.c ---- */
+/* 0 or -1 with EBADF. Works after the daemon's death. */
+int sock_lookup(int fd, struct sock* s);
+/* As sock_lookup, but ECONNABORTED when the daemon is gone. */
+int sock_lookup_live(int fd, struct sock* s);
+int descriptor_create(uint32_t index, uint32_t life); /* -1, EMFILE */
+/* Removes fd if it still names the socket. False: somebody else was faster. */
+bool descriptor_remove(int fd, const struct sock* s);
+uint32_t descriptor_count(void);
+/* Calls f with the record index of every descriptor that is open throughout. */
+void descriptor_for_each(struct context* c, void (*f)(struct context* c, uint32_t index));
+/* The lowest open descriptor from fd on; -1. */
+int descriptor_next(int fd);
+void descriptor_reset(void);
+
+/* ---- ring.c ---- */
+struct command {
+  uint8_t op;
+  uint8_t flags;
+  uint16_t arg;
+  uint32_t length;
+  uint64_t offset;
+};
+/* Sends a command for the slot of record `index`, with what it has consumed. Waits (microseconds)
+ * while the ring is full. Does nothing once the daemon is gone. */
+void command_push(struct context* c, uint32_t index, const struct command* command);
+/* The same for a slot and generation without a record of ours. */
+void command_push_raw(struct context* c, struct channel* ch, uint32_t slot, uint32_t generation,
+                      const struct command* command);
+/* Takes the events that are there. Returns how many. */
+unsigned drain(struct context* c, struct channel* ch);
+unsigned drain_all(struct context* c);
+/* Enters and leaves the state in which the doorbell is rung for this channel. Both drain. */
+void sleep_enter(struct context* c, struct channel* ch);
+void sleep_leave(struct context* c, struct channel* ch);
+/* Tells everybody who waits for the record (an index of any of its socket's records). */
+void record_changed(struct context* c, uint32_t index);
+/* Reports consumption of all records in the list. Before every sleep. */
+void report_consumed(struct context* c);
+/* Puts the record into that list, or reports at once if there is much. */
+void consumed(struct context* c, uint32_t index);
+/* Reports now what is not reported yet. */
+void report(struct context* c, uint32_t index);
+/* Notices that the daemon is gone, if it is. */
+bool check_daemon(struct context* c, bool look_at_session);
+void declare_dead(struct context* c);
+
+/* ---- slots.c ---- */
+/* A client slot of a channel, its record set up anew and alive; NONE if there is none. */
+uint32_t slot_allocate(struct context* c, struct channel* ch, uint32_t flags);
+void slot_free(struct context* c, uint32_t index);
+/* Makes a record whose connection failed ready for another one, in the same slot. */
+void record_reopen(struct context* c, uint32_t index);
+/* Sets up the record of a slot that the daemon opened. */
+void record_init(struct context* c, uint32_t index, uint32_t generation, uint32_t flags);
+
+/* ---- pool.c: transmit memory of a channel ---- */
+void pool_init(struct channel* ch);
+/* A chunk of `units` (1..32) units, the one at unit `near` if free; NONE. */
+uint32_t pool_allocate(struct channel* ch, uint32_t units, uint32_t near);
+/* Two adjacent blocks; NONE. */
+uint32_t pool_allocate_double(struct channel* ch);
+void pool_free(struct context* c, struct channel* ch, uint32_t unit);
+bool pool_low(const struct channel* ch);
+
+/* ---- wait.c ---- */
+enum { WAITS_FOR_ANY = -1, WAITS_FOR_QUEUE = -2 }; /* instead of a record's index */
+struct wait {
+  uint32_t* word;     /* changes when the waiting may be over */
+  uint32_t* sleepers; /* counts those asleep on it: who changes it wakes them if there are any */
+  uint32_t what;      /* index of a record, WAITS_FOR_* */
+};
+/* Waits until *word != seen, the daemon is gone, or the deadline. 0, ETIMEDOUT or EINTR. Drains
+ * events meanwhile, for all threads. No record lock may be held. */
+int wait_change(struct context* c, const struct wait* w, uint32_t seen, int64_t deadline);
+/* The same for a record's seq. */
+int wait_record(struct context* c, uint32_t index, uint32_t seen, int64_t deadline);
+/* Wakes the leader if it sleeps and waits for that. */
+void kick_leader(struct context* c, uint32_t what);
+/* EINTR for a call that has no time limit: true if the kernel would have restarted it. */
+bool interruption_restarts(void);
+int64_t deadline_after_ms(int timeout_ms);
+int64_t deadline_after(int64_t timeout_ns); /* 0: FOREVER */
+
+/* ---- session.c ---- */
+/* One request and its reply; 0 or an errno. Sets the thread's message. */
+int session_call(struct context* c, const struct shm_bind_request* request,
+                 struct shm_bind_reply* reply);
+void message_set(const char* text);
+
+/* ---- transmit.c ---- */
+/* Frees what tx_acked has passed. Under tx_lock. */
+void tx_reap(struct context* c, uint32_t index);
+/* Frees everything: the daemon is done with it. Under tx_lock. */
+void tx_drop(struct context* c, uint32_t index);
+/* Reaps if nobody holds tx_lock; whoever does, reaps when it lets go (tx_unlock). */
+void tx_try_reap(struct context* c, uint32_t index);
+void tx_unlock(struct context* c, uint32_t index);
+/* Is POLLOUT on? */
+bool tx_writable(struct context* c, uint32_t index);
+
+/* ---- sockets.c ---- */
+/* Binds to an ephemeral port what has to be bound. 0 or -1. */
+int ensure_bound(struct sock* s);
+/* Sends every option that is not the default. After a slot opened. */
+void options_send(struct context* c, uint32_t index);
+/* Sends one option to all slots of a socket, if they are open. */
+void option_send(const struct sock* s, uint16_t option, uint32_t value);
+int close_descriptor(int fd, bool wait);
+
+/* ---- queue.c ---- */
+void watches_notify(struct context* c, uint32_t primary);
+void watches_notify_all(struct context* c);
+void watches_drop(struct context* c, uint32_t primary);
+void queues_invalidate(struct context* c);
+uint32_t poll_mask(struct context* c, uint32_t primary);
+
+/* ---- iov.c ---- */
+struct iter { /* where the next byte of a scattered buffer is */
+  const struct iovec* vec;
+  size_t count;
+  size_t offset;
+};
+/* Copies n bytes out of or into the buffer and moves on; n <= what is left. */
+void iter_read(struct iter* it, void* to, size_t n);
+void iter_write(struct iter* it, const void* from, size_t n);
+/* Sum of the lengths; -1 with EINVAL or EMSGSIZE. */
+ssize_t iov_total(const struct iovec* vec, size_t count);
+
+/* ---- address.c ---- */
+/* 0 or an errno. `v6`: the socket's family. */
+int address_read(const struct sockaddr* from, socklen_t length, bool v6, uint8_t address[16],
+                 uint16_t* port);
+void address_write(struct sockaddr* to, socklen_t* length, bool v6, const uint8_t address[16],
+                   uint16_t port);
+bool address_is_any(const uint8_t address[16]);
+
+#endif

@@ -1,0 +1,234 @@
+/* Receiving: bytes are copied out of the chunks where the daemon put them. (unit, offset) is the
+ * place of the next byte; a new chain is taken over when the old one is used up. */
+#include "client/internal.h"
+
+struct place {
+  uint32_t unit;
+  uint32_t offset; /* in the chunk's payload */
+};
+
+/* Copies n bytes that are there; `it` NULL: skips them. */
+static void walk(const struct channel* ch, struct place* at, struct iter* it, uint32_t n) {
+  while (n != 0) {
+    const uint8_t* base = ch->rx_pool + (size_t)at->unit * SHM_CHUNK_UNIT;
+    const struct shm_chunk* chunk = (const void*)base;
+    if (at->offset == chunk->capacity) {
+      at->unit = load(&chunk->next);
+      at->offset = 0;
+      continue;
+    }
+    uint32_t k = chunk->capacity - at->offset;
+    if (k > n) k = n;
+    if (it != NULL) iter_write(it, base + sizeof *chunk + at->offset, k);
+    at->offset += k;
+    n -= k;
+  }
+}
+
+/* Bytes that are there, and where. Under rx_lock. Flags have been loaded before. */
+static uint32_t available(struct record* r, struct place* at) {
+  const uint32_t n = load(&r->rx_tail) - load_relaxed(&r->rx_head);
+  if (load(&r->chain) != 0) {
+    r->unit = exchange(&r->chain, 0);
+    r->unit_offset = 0;
+  }
+  *at = (struct place){r->unit, r->unit_offset};
+  return n;
+}
+
+static void advance(struct record* r, const struct place* at, uint32_t n) {
+  r->unit = at->unit;
+  r->unit_offset = at->offset;
+  store(&r->rx_head, load_relaxed(&r->rx_head) + n);
+}
+
+struct receiving {
+  struct sock s;
+  struct iter it;
+  size_t length;
+  size_t done;
+  int flags;
+  struct sockaddr* from; /* datagram: NULL or where its sender's name goes */
+  socklen_t* from_length;
+  bool truncated;
+};
+
+/* ---- streams ---- */
+
+/* One look. 0: the call is over; EAGAIN: nothing (more) there; else the errno. */
+static int receive_stream(struct receiving* o) {
+  struct context* c = o->s.context;
+  struct record* r = o->s.record;
+  const bool peek = (o->flags & MSG_PEEK) != 0;
+  struct place at;
+  lock_acquire(&r->rx_lock);
+  if (!sock_alive(&o->s)) {
+    lock_release(&r->rx_lock);
+    return EBADF;
+  }
+  const uint32_t f = load(&r->flags);
+  const uint32_t there = available(r, &at);
+  const size_t want = o->length - o->done;
+  const uint32_t n = there < want ? there : (uint32_t)want;
+  const bool enough = n == want || (n != 0 && (o->flags & MSG_WAITALL) == 0);
+  const bool over = (f & (R_EOF | R_FAILED | R_SHUT_RD)) != 0 || load_relaxed(&c->dead);
+  if (!peek || enough || over) {
+    walk(o->s.channel, &at, (o->flags & MSG_TRUNC) != 0 ? NULL : &o->it, n);
+    if (!peek) advance(r, &at, n);
+    o->done += n;
+  }
+  lock_release(&r->rx_lock);
+  if (n != 0 && !peek) consumed(c, o->s.index);
+  if (enough || o->done != 0) return enough || over ? 0 : EAGAIN;
+  if (load_relaxed(&r->error) != 0 && (f & R_FAILED) != 0) return (int)exchange(&r->error, 0);
+  if ((f & (R_EOF | R_FAILED | R_SHUT_RD)) != 0) return 0;
+  if (load_relaxed(&c->dead)) return ECONNABORTED;
+  return (f & (R_CONNECTED | R_CONNECTING)) != 0 ? EAGAIN : ENOTCONN;
+}
+
+/* ---- datagrams ---- */
+
+/* Takes the datagram at the head of one slot of the socket; false if there is none. */
+static bool take_datagram(struct receiving* o, uint32_t index) {
+  struct context* c = o->s.context;
+  struct record* r = record_at(c, index);
+  const struct channel* ch = channel_of(c, index);
+  struct place at;
+  if (available(r, &at) == 0) return false;
+  struct shm_datagram header;
+  const struct iovec vec = {.iov_base = &header, .iov_len = sizeof header};
+  struct iter it = {.vec = &vec, .count = 1};
+  walk(ch, &at, &it, sizeof header);
+  const uint32_t n = header.length < o->length ? header.length : (uint32_t)o->length;
+  walk(ch, &at, &o->it, n);
+  const uint32_t bytes = ((uint32_t)sizeof header + header.length + 7) & ~UINT32_C(7);
+  walk(ch, &at, NULL, bytes - (uint32_t)sizeof header - n);
+  if (o->from != NULL) {
+    address_write(o->from, o->from_length, (load_relaxed(&o->s.record->flags) & R_V6) != 0,
+                  header.address, header.port);
+  }
+  o->truncated = n < header.length;
+  o->done = (o->flags & MSG_TRUNC) != 0 ? header.length : n;
+  if ((o->flags & MSG_PEEK) == 0) {
+    advance(r, &at, bytes);
+    consumed(c, index);
+  }
+  return true;
+}
+
+static int receive_datagram(struct receiving* o) {
+  struct context* c = o->s.context;
+  struct record* r = o->s.record;
+  lock_acquire(&r->rx_lock);
+  const bool alive = sock_alive(&o->s);
+  bool taken = false;
+  uint32_t index = alive ? r->turn : NONE;
+  while (alive && !taken) {
+    taken = take_datagram(o, index);
+    const uint32_t next = load_relaxed(&record_at(c, index)->sibling);
+    index = next != NONE ? next : o->s.index;
+    if (index == r->turn) break;
+  }
+  if (taken && (o->flags & MSG_PEEK) == 0) r->turn = index;
+  lock_release(&r->rx_lock);
+  if (!alive) return EBADF;
+  if (taken) return 0;
+  if (load_relaxed(&r->error) != 0) return (int)exchange(&r->error, 0);
+  if ((load_relaxed(&r->flags) & R_SHUT_RD) != 0) return 0;
+  return load_relaxed(&c->dead) ? ECONNABORTED : EAGAIN;
+}
+
+/* ---- receive ---- */
+
+static int look(struct receiving* o) {
+  return (load_relaxed(&o->s.record->flags) & R_STREAM) != 0 ? receive_stream(o)
+                                                             : receive_datagram(o);
+}
+
+static void report_all(struct context* c, uint32_t index) {
+  for (; index != NONE; index = load_relaxed(&record_at(c, index)->sibling)) report(c, index);
+}
+
+static int receive_all(struct receiving* o) {
+  struct context* c = o->s.context;
+  struct record* r = o->s.record;
+  const bool wait = (o->flags & MSG_DONTWAIT) == 0 && (load_relaxed(&r->flags) & R_NONBLOCK) == 0;
+  const int64_t deadline = wait ? deadline_after(r->rcv_timeout) : 0;
+  for (bool looked = false;; looked = true) {
+    const uint32_t seen = load(&r->seq);
+    int rc = look(o);
+    if (rc != EAGAIN) return rc;
+    drain_all(c);
+    if (load(&r->seq) != seen && (wait || !looked)) continue;
+    if (!wait) {
+      report_all(c, o->s.index);
+      return EAGAIN;
+    }
+    rc = wait_record(c, o->s.index, seen, deadline);
+    if (rc == EINTR && deadline == FOREVER && interruption_restarts()) rc = 0;
+    if (rc != 0) return rc == ETIMEDOUT ? EAGAIN : rc;
+  }
+}
+
+enum {
+  KNOWN_FLAGS = MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC
+};
+
+static ssize_t receive_message(struct receiving* o, int fd) {
+  if (sock_lookup(fd, &o->s) != 0) return -1;
+  if ((o->flags & ~KNOWN_FLAGS) != 0) return fail(EOPNOTSUPP);
+  const ssize_t total = iov_total(o->it.vec, o->it.count);
+  if (total < 0) return -1;
+  o->length = (size_t)total;
+  const bool stream = (load_relaxed(&o->s.record->flags) & R_STREAM) != 0;
+  if (stream && o->from != NULL) {
+    o->from = NULL; /* as the kernel: a stream's peer is not named */
+    *o->from_length = 0;
+  }
+  const int rc = receive_all(o);
+  if (rc == 0 || (stream && o->done != 0 && rc != EBADF)) return (ssize_t)o->done;
+  return fail(rc);
+}
+
+ssize_t postern_recv(int fd, void* data, size_t length, int flags) {
+  return postern_recvfrom(fd, data, length, flags, NULL, NULL);
+}
+
+ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags, struct sockaddr* from,
+                         socklen_t* from_length) {
+  if (from != NULL && from_length == NULL) return fail(EFAULT);
+  const struct iovec one = {.iov_base = data, .iov_len = length};
+  struct receiving o = {
+      .it = {.vec = &one, .count = 1}, .flags = flags, .from = from, .from_length = from_length};
+  return receive_message(&o, fd);
+}
+
+ssize_t postern_recvmsg(int fd, struct msghdr* m, int flags) {
+  struct receiving o = {.it = {.vec = m->msg_iov, .count = m->msg_iovlen},
+                        .flags = flags,
+                        .from = m->msg_name,
+                        .from_length = &m->msg_namelen};
+  const ssize_t n = receive_message(&o, fd);
+  if (n >= 0) {
+    m->msg_flags = o.truncated ? MSG_TRUNC : 0;
+    m->msg_controllen = 0;
+  }
+  return n;
+}
+
+int postern_available(int fd) {
+  struct receiving o = {.flags = MSG_PEEK | MSG_TRUNC};
+  if (sock_lookup(fd, &o.s) != 0) return -1;
+  struct record* r = o.s.record;
+  const uint32_t f = load(&r->flags);
+  if ((f & R_LISTENING) != 0) return fail(EINVAL);
+  drain_all(o.s.context);
+  if ((f & R_STREAM) != 0) return (int)(load(&r->rx_tail) - load(&r->rx_head));
+  lock_acquire(&r->rx_lock);
+  bool there = false;
+  for (uint32_t i = o.s.index; i != NONE && !there; i = record_at(o.s.context, i)->sibling) {
+    there = take_datagram(&o, i);
+  }
+  lock_release(&r->rx_lock);
+  return there ? (int)o.done : 0;
+}

@@ -1,0 +1,343 @@
+/* The two rings of a channel, as the client sees them. The proof that nobody sleeps through an
+ * entry stands in lib/shm/channel.cc; our sides of it are command_push() with ring_worker(), and
+ * sleep_enter(). */
+#include <poll.h>
+#include <unistd.h>
+
+#include "client/internal.h"
+
+enum {
+  DRAIN_BATCH = 256,    /* events taken before event_head is published */
+  REPORT_AT = 16384,    /* bytes consumed and not reported that are worth a command */
+  LOOKS_PER_CLOCK = 64, /* drains that found nothing, between looks at the clock */
+  LOOK_AT_SESSION_NS = 100000000
+};
+
+/* ---- commands ---- */
+
+static void ring_worker(struct context* c, struct channel* ch) {
+  shm_fence();
+  const uint32_t armed = load_relaxed(&ch->theirs->armed);
+  if ((armed & 1) == 0 || armed == load_relaxed(&ch->shared->rung)) return;
+  store_relaxed(&ch->shared->rung, armed);
+  const uint64_t one = 1;
+  fetch_add(&c->doorbells, 1);
+  (void)!write(ch->ring_fd, &one, sizeof one);
+}
+
+static bool command_ring_full(const struct channel* ch) {
+  struct channel_shared* shared = ch->shared;
+  if (shared->command_tail - shared->command_head <= ch->command_mask) return false;
+  shared->command_head = load(&ch->theirs->command_head);
+  return shared->command_tail - shared->command_head > ch->command_mask;
+}
+
+/* Takes command_lock with room for one entry. False: the daemon is gone. */
+static bool command_begin(struct context* c, struct channel* ch) {
+  lock_acquire(&ch->shared->command_lock);
+  for (unsigned tries = 0; command_ring_full(ch); ++tries) {
+    lock_release(&ch->shared->command_lock);
+    ring_worker(c, ch);
+    if (check_daemon(c, tries % 1024 == 1023)) return false;
+    if (tries < 64) {
+      cpu_relax();
+    } else {
+      const struct timespec pause = {.tv_nsec = 20000};
+      nanosleep(&pause, NULL);
+    }
+    lock_acquire(&ch->shared->command_lock);
+  }
+  return true;
+}
+
+static void command_end(struct context* c, struct channel* ch, const struct command* command,
+                        uint32_t slot, uint32_t generation, uint32_t rx_head) {
+  const uint32_t i = ch->shared->command_tail;
+  store_relaxed(&ch->shared->command_tail, i + 1);
+  struct shm_command* e = &ch->commands[i & ch->command_mask];
+  e->op = command->op;
+  e->flags = command->flags;
+  e->arg = command->arg;
+  e->slot = slot;
+  e->generation = generation;
+  e->rx_head = rx_head;
+  e->length = command->length;
+  e->offset = command->offset;
+  store(&e->seq, i + 1);
+  lock_release(&ch->shared->command_lock);
+  ring_worker(c, ch);
+}
+
+void command_push(struct context* c, uint32_t index, const struct command* command) {
+  struct channel* ch = channel_of(c, index);
+  struct record* r = record_at(c, index);
+  if (!command_begin(c, ch)) return;
+  if (command->op != SHM_OP_CLOSE && (load(&r->flags) & R_CLOSING) != 0) {
+    lock_release(&ch->shared->command_lock); /* nothing follows a CLOSE */
+    return;
+  }
+  /* Read under the lock: what is reported never goes backwards. */
+  const uint32_t rx_head = load(&r->rx_head);
+  store_relaxed(&r->rx_reported, rx_head);
+  command_end(c, ch, command, slot_of(c, index), load_relaxed(&r->generation), rx_head);
+}
+
+void command_push_raw(struct context* c, struct channel* ch, uint32_t slot, uint32_t generation,
+                      const struct command* command) {
+  if (command_begin(c, ch)) command_end(c, ch, command, slot, generation, 0);
+}
+
+/* ---- reports of consumption ---- */
+
+void report(struct context* c, uint32_t index) {
+  struct record* r = record_at(c, index);
+  const uint32_t flags = load(&r->flags);
+  if ((flags & R_OPEN) == 0 || (flags & R_CLOSING) != 0) return;
+  if (load_relaxed(&r->rx_head) == load_relaxed(&r->rx_reported)) return;
+  command_push(c, index, &(struct command){.op = SHM_OP_RECEIVED});
+}
+
+void consumed(struct context* c, uint32_t index) {
+  struct record* r = record_at(c, index);
+  uint32_t at = load_relaxed(&r->options.rcvbuf) / 4;
+  if (at == 0 || at > REPORT_AT) at = REPORT_AT;
+  if (load_relaxed(&r->rx_head) - load_relaxed(&r->rx_reported) >= at) {
+    report(c, index);
+    return;
+  }
+  if (load_relaxed(&r->dirty) != 0 || exchange(&r->dirty, 1) != 0) return;
+  uint32_t head = load_relaxed(&c->app->dirty_head);
+  do {
+    store_relaxed(&r->next_dirty, head);
+  } while (!__atomic_compare_exchange_n(&c->app->dirty_head, &head, index + 1, true,
+                                        __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+}
+
+void report_consumed(struct context* c) {
+  if (load_relaxed(&c->app->dirty_head) == 0) return;
+  uint32_t head = exchange(&c->app->dirty_head, 0);
+  while (head != 0) {
+    struct record* r = record_at(c, head - 1);
+    const uint32_t index = head - 1;
+    head = load_relaxed(&r->next_dirty);
+    exchange(&r->dirty, 0); /* before looking: later consumption puts it into the list again */
+    report(c, index);
+  }
+}
+
+/* ---- changes ---- */
+
+void record_changed(struct context* c, uint32_t index) {
+  const uint32_t primary = load_relaxed(&record_at(c, index)->primary);
+  struct record* r = record_at(c, primary);
+  fetch_add(&r->seq, 1);
+  if (load(&r->waiters) != 0) futex_wake(&r->seq, INT32_MAX);
+  kick_leader(c, primary);
+  if (load(&c->app->pollers) != 0) {
+    fetch_add(&c->app->event_seq, 1);
+    if (load(&c->app->event_sleepers) != 0) futex_wake(&c->app->event_seq, INT32_MAX);
+    kick_leader(c, (uint32_t)WAITS_FOR_ANY);
+  }
+  if (__atomic_load_n(&c->watches[primary], __ATOMIC_SEQ_CST) != NULL) watches_notify(c, primary);
+}
+
+/* ---- events ---- */
+
+static void on_update(struct context* c, struct channel* ch, const struct shm_event* e) {
+  struct record* r = &ch->records[e->slot];
+  const uint32_t index = index_of(c, ch, e->slot);
+  if (load_relaxed(&r->generation) != e->generation) return;
+  if ((e->flags & SHM_EV_NEW_CHAIN) != 0) store(&r->chain, e->value);
+  store(&r->rx_tail, e->rx_tail);
+  const bool acked = load_relaxed(&r->tx_acked) != e->tx_acked;
+  if (acked) store(&r->tx_acked, e->tx_acked);
+  if ((e->flags & SHM_EV_ERROR) != 0) store(&r->error, e->error);
+  uint32_t set = 0;
+  if ((e->flags & SHM_EV_CONNECTED) != 0) set |= R_CONNECTED;
+  if ((e->flags & SHM_EV_EOF) != 0) set |= R_EOF;
+  if ((e->flags & SHM_EV_ERROR) != 0 && (load_relaxed(&r->flags) & R_STREAM) != 0) set |= R_FAILED;
+  if (set != 0) fetch_or(&r->flags, set);
+  if ((set & (R_CONNECTED | R_FAILED)) != 0) fetch_and(&r->flags, ~(uint32_t)R_CONNECTING);
+  if (acked) tx_try_reap(c, index);
+  record_changed(c, index);
+}
+
+static void on_accept(struct context* c, struct channel* ch, const struct shm_event* e) {
+  struct record* listener = &ch->records[e->slot];
+  if (e->value >= c->slots) return;
+  const uint32_t index = index_of(c, ch, e->value);
+  record_init(c, index, e->value2, R_STREAM | R_OPEN | R_CONNECTED | R_QUEUED);
+  lock_acquire(&listener->accept_lock);
+  const bool open = load_relaxed(&listener->generation) == e->generation &&
+                    (load(&listener->flags) & (R_LISTENING | R_CLOSING)) == R_LISTENING;
+  if (open) {
+    struct record* r = &ch->records[e->value];
+    store_relaxed(&r->next, NONE);
+    if (listener->accept_head == NONE) {
+      listener->accept_head = index;
+    } else {
+      record_at(c, listener->accept_tail)->next = index;
+    }
+    listener->accept_tail = index;
+    fetch_add(&listener->accept_count, 1);
+  } else {
+    fetch_or(&ch->records[e->value].flags, R_CLOSING);
+  }
+  lock_release(&listener->accept_lock);
+  if (open) {
+    record_changed(c, index_of(c, ch, e->slot));
+  } else {
+    command_push(c, index, &(struct command){.op = SHM_OP_CLOSE, .arg = 1});
+  }
+}
+
+static void on_released(struct context* c, struct channel* ch, const struct shm_event* e) {
+  struct record* r = &ch->records[e->slot];
+  const uint32_t index = index_of(c, ch, e->slot);
+  if (load_relaxed(&r->generation) != e->generation) return;
+  if ((load(&r->flags) & R_CLOSING) == 0) return;
+  lock_acquire(&r->tx_lock);
+  tx_drop(c, index);
+  tx_unlock(c, index);
+  if ((load(&r->flags) & R_REOPEN) != 0) {
+    record_reopen(c, index);
+  } else {
+    slot_free(c, index);
+  }
+}
+
+static void dispatch(struct context* c, struct channel* ch, const struct shm_event* e) {
+  if (e->slot >= c->slots) return;
+  switch (e->type) {
+    case SHM_EVENT_UPDATE:
+      on_update(c, ch, e);
+      break;
+    case SHM_EVENT_ACCEPT:
+      on_accept(c, ch, e);
+      break;
+    case SHM_EVENT_RELEASED:
+      on_released(c, ch, e);
+      break;
+    default: /* of a later minor version: nothing that we asked for */
+      break;
+  }
+}
+
+static bool event_there(const struct channel* ch) {
+  const uint32_t i = load_relaxed(&ch->shared->event_index);
+  return load(&ch->events[i & ch->event_mask].seq) == i + 1;
+}
+
+static unsigned drain_locked(struct context* c, struct channel* ch) {
+  unsigned taken = 0;
+  while (event_there(ch)) {
+    const uint32_t i = load_relaxed(&ch->shared->event_index);
+    struct shm_event e = ch->events[i & ch->event_mask];
+    store_relaxed(&ch->shared->event_index, i + 1);
+    dispatch(c, ch, &e);
+    if (++taken % DRAIN_BATCH == 0) store(&ch->ours->event_head, i + 1);
+  }
+  if (taken != 0) store(&ch->ours->event_head, load_relaxed(&ch->shared->event_index));
+  return taken;
+}
+
+/* A daemon that was killed says nothing: whoever never sleeps has to look. */
+static void found_nothing(struct context* c) {
+  const uint32_t looks = load_relaxed(&c->empty_looks);
+  store_relaxed(&c->empty_looks, looks + 1);
+  if (looks % LOOKS_PER_CLOCK != 0) return;
+  const int64_t now = now_ns();
+  if (now - load_relaxed(&c->session_looked) < LOOK_AT_SESSION_NS) return;
+  store_relaxed(&c->session_looked, now);
+  check_daemon(c, true);
+}
+
+unsigned drain(struct context* c, struct channel* ch) {
+  if (!event_there(ch)) {
+    found_nothing(c);
+    return 0;
+  }
+  lock_acquire(&ch->shared->event_lock);
+  const unsigned taken = drain_locked(c, ch);
+  lock_release(&ch->shared->event_lock);
+  return taken;
+}
+
+unsigned drain_all(struct context* c) {
+  unsigned taken = 0;
+  for (uint32_t i = 0; i < c->channel_count; ++i) taken += drain(c, &c->channels[i]);
+  return taken;
+}
+
+/* ---- sleep ---- */
+
+/* The armed word gets an odd value that it never had, so that the daemon rings once more. */
+static void arm(struct channel* ch) {
+  const uint32_t armed = ch->shared->armed;
+  ch->shared->armed = armed + ((armed & 1) == 0 ? 1 : 2);
+  store_relaxed(&ch->ours->armed, ch->shared->armed);
+  shm_fence();
+}
+
+static void disarm(struct channel* ch) {
+  ch->shared->armed += 1;
+  store_relaxed(&ch->ours->armed, ch->shared->armed);
+}
+
+void sleep_enter(struct context* c, struct channel* ch) {
+  lock_acquire(&ch->shared->event_lock);
+  ch->shared->sleepers += 1;
+  arm(ch);
+  drain_locked(c, ch);
+  lock_release(&ch->shared->event_lock);
+}
+
+/* The bytes that we read may have been meant for other sleepers too: if there are, arm anew before
+ * the ring is looked at, and what is dispatched here for them wakes them in its own way. */
+void sleep_leave(struct context* c, struct channel* ch) {
+  uint64_t bytes[64];
+  lock_acquire(&ch->shared->event_lock);
+  while (read(ch->wake_fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes) continue;
+  ch->shared->sleepers -= 1;
+  if (ch->shared->sleepers == 0) {
+    disarm(ch);
+  } else {
+    arm(ch);
+  }
+  drain_locked(c, ch);
+  lock_release(&ch->shared->event_lock);
+}
+
+/* ---- the end ---- */
+
+static bool session_over(const struct context* c) {
+  struct pollfd p = {.fd = c->session_fd, .events = POLLRDHUP};
+  return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+bool check_daemon(struct context* c, bool look_at_session) {
+  if (load_relaxed(&c->dead)) return true;
+  if (load(&c->daemon_header->state) == SHM_STATE_RUNNING &&
+      !(look_at_session && session_over(c))) {
+    return false;
+  }
+  declare_dead(c);
+  return true;
+}
+
+static void wake_waiters(struct context* c, uint32_t index) {
+  struct record* r = record_at(c, index);
+  fetch_add(&r->seq, 1);
+  if (load(&r->waiters) != 0) futex_wake(&r->seq, INT32_MAX);
+}
+
+void declare_dead(struct context* c) {
+  if (exchange(&c->dead, 1) != 0) return;
+  descriptor_for_each(c, wake_waiters);
+  fetch_add(&c->app->event_seq, 1);
+  futex_wake(&c->app->event_seq, INT32_MAX);
+  fetch_add(&c->app->leader_seq, 1);
+  futex_wake(&c->app->leader_seq, INT32_MAX);
+  watches_notify_all(c);
+  kick_leader(c, load_relaxed(&c->app->leader_waits));
+}

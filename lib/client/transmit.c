@@ -1,0 +1,404 @@
+/* Sending. Bytes are copied into chunks of the channel's transmit memory, a list a socket, and
+ * named to the daemon by one SEND a contiguous run. A chunk is freed when tx_acked has passed its
+ * last byte; an idle socket holds none.
+ *
+ * A chunk that lies right behind its predecessor continues the predecessor's extent; tx_extents
+ * counts the others, which is at least what the daemon counts. Datagrams are counted one by one. */
+#include <signal.h>
+
+#include "client/internal.h"
+
+enum {
+  LARGE_FROM = 8192, /* bytes to send, or outstanding, from which a socket gets 64 KiB chunks */
+  MAX_DATAGRAM = 65507
+};
+
+static bool reached(uint32_t position, uint32_t end) { return (int32_t)(position - end) >= 0; }
+
+static uint32_t outstanding(const struct record* r) {
+  return load_relaxed(&r->tx_tail) - load(&r->tx_acked);
+}
+
+static uint32_t capacity(const struct tx_unit* u) { return (uint32_t)u->units * SHM_CHUNK_UNIT; }
+
+static uint32_t record_bytes(uint32_t payload) {
+  return ((uint32_t)sizeof(struct shm_datagram) + payload + 7) & ~UINT32_C(7);
+}
+
+/* ---- freeing ---- */
+
+/* The oldest datagram's place is kept ahead of the chunks that are freed. */
+static void reap_datagrams(struct channel* ch, struct record* r, uint32_t acked) {
+  while (r->dgrams != 0) {
+    const uint8_t* at = ch->tx_pool + (size_t)r->dgram_unit * SHM_CHUNK_UNIT + r->dgram_offset;
+    struct shm_datagram header;
+    memcpy(&header, at, sizeof header);
+    const uint32_t bytes = record_bytes(header.length);
+    if (!reached(acked, r->dgram_position + bytes)) return;
+    r->dgram_position += bytes;
+    r->dgram_offset += bytes;
+    store_relaxed(&r->dgrams, r->dgrams - 1);
+    if (r->dgrams != 0 && r->dgram_offset == ch->units[r->dgram_unit].used) {
+      r->dgram_unit = ch->units[r->dgram_unit].next;
+      r->dgram_offset = 0;
+    }
+  }
+}
+
+static void free_first(struct context* c, struct channel* ch, struct record* r) {
+  const uint32_t unit = r->tx_first;
+  const uint32_t next = ch->units[unit].next;
+  if (ch->units[unit].starts_extent) store_relaxed(&r->tx_extents, r->tx_extents - 1);
+  if (next == NONE) {
+    r->tx_last = NONE;
+  } else if (!ch->units[next].starts_extent) {
+    ch->units[next].starts_extent = 1;
+    store_relaxed(&r->tx_extents, r->tx_extents + 1);
+  }
+  r->tx_first = next;
+  pool_free(c, ch, unit);
+}
+
+void tx_reap(struct context* c, uint32_t index) {
+  struct channel* ch = channel_of(c, index);
+  struct record* r = record_at(c, index);
+  const uint32_t acked = load(&r->tx_acked);
+  if (acked == r->tx_reaped) return;
+  store_relaxed(&r->tx_reaped, acked);
+  if ((load_relaxed(&r->flags) & R_STREAM) == 0) reap_datagrams(ch, r, acked);
+  while (r->tx_first != NONE && reached(acked, ch->units[r->tx_first].end)) free_first(c, ch, r);
+}
+
+void tx_drop(struct context* c, uint32_t index) {
+  struct channel* ch = channel_of(c, index);
+  struct record* r = record_at(c, index);
+  store_relaxed(&r->dgrams, 0);
+  while (r->tx_first != NONE) free_first(c, ch, r);
+}
+
+void tx_try_reap(struct context* c, uint32_t index) {
+  struct record* r = record_at(c, index);
+  while (__atomic_load_n(&r->tx_acked, __ATOMIC_SEQ_CST) != load_relaxed(&r->tx_reaped) &&
+         lock_try(&r->tx_lock)) {
+    tx_reap(c, index);
+    lock_release(&r->tx_lock);
+  }
+}
+
+void tx_unlock(struct context* c, uint32_t index) {
+  lock_release(&record_at(c, index)->tx_lock);
+  tx_try_reap(c, index);
+}
+
+/* ---- room ---- */
+
+static bool pool_exhausted(const struct channel* ch) {
+  return load_relaxed(&ch->shared->units_used) >= ch->tx_blocks * UNITS_PER_BLOCK;
+}
+
+/* Has the record told when transmit memory is free again. */
+static void starve(struct context* c, uint32_t index) {
+  struct record* r = record_at(c, index);
+  if (exchange(&r->starved, 1) != 0) return;
+  uint32_t head = load_relaxed(&c->app->starved_head);
+  do {
+    store_relaxed(&r->next_starved, head);
+  } while (!__atomic_compare_exchange_n(&c->app->starved_head, &head, index + 1, true,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+}
+
+static bool memory_left(struct context* c, uint32_t index) {
+  const struct channel* ch = channel_of(c, index);
+  if (!pool_exhausted(ch)) return true;
+  starve(c, index);
+  return !pool_exhausted(ch); /* looked at again: it may have been freed before we were listed */
+}
+
+/* As the kernel: worth reporting when a third of the buffer is free. */
+bool tx_writable(struct context* c, uint32_t index) {
+  const struct record* r = record_at(c, index);
+  const uint32_t limit = load_relaxed(&r->sndbuf);
+  const uint32_t used = outstanding(r);
+  if (used >= limit || limit - used < limit / 3) return false;
+  if (load_relaxed(&r->tx_extents) >= SHM_MAX_EXTENTS) return false;
+  if (load_relaxed(&r->dgrams) >= SHM_MAX_EXTENTS) return false;
+  return memory_left(c, index);
+}
+
+static uint8_t want_flag(struct context* c, uint32_t index) {
+  return pool_low(channel_of(c, index)) || !tx_writable(c, index) ? SHM_CMD_WANT_TX : 0;
+}
+
+/* ---- chunks ---- */
+
+static void append_chunk(struct channel* ch, struct record* r, uint32_t unit, bool continues) {
+  struct tx_unit* u = &ch->units[unit];
+  u->next = NONE;
+  u->used = 0;
+  u->starts_extent = !continues;
+  if (!continues) store_relaxed(&r->tx_extents, r->tx_extents + 1);
+  if (r->tx_last == NONE) {
+    r->tx_first = unit;
+  } else {
+    ch->units[r->tx_last].next = unit;
+  }
+  r->tx_last = unit;
+}
+
+/* Makes sure that the last chunk of a stream has room. */
+static bool stream_room(struct context* c, uint32_t index, size_t wanted) {
+  struct channel* ch = channel_of(c, index);
+  struct record* r = record_at(c, index);
+  uint32_t near = NONE;
+  if (r->tx_last != NONE) {
+    const struct tx_unit* u = &ch->units[r->tx_last];
+    if (u->used < capacity(u)) return true;
+    near = r->tx_last + u->units;
+  }
+  const bool large = wanted >= LARGE_FROM || outstanding(r) >= LARGE_FROM;
+  uint32_t unit = large ? pool_allocate(ch, UNITS_PER_BLOCK, near) : NONE;
+  if (unit == NONE) unit = pool_allocate(ch, 1, near);
+  if (unit == NONE) {
+    starve(c, index);
+    unit = pool_allocate(ch, 1, near);
+    if (unit == NONE) return false;
+  }
+  if (unit != near && r->tx_extents >= SHM_MAX_EXTENTS) {
+    pool_free(c, ch, unit);
+    return false;
+  }
+  append_chunk(ch, r, unit, unit == near);
+  return true;
+}
+
+struct run { /* bytes placed and not yet named to the daemon */
+  uint64_t offset;
+  uint32_t length;
+};
+
+static void send_run(struct context* c, uint32_t index, struct run* run, bool more) {
+  if (run->length == 0) return;
+  const struct command command = {
+      .op = SHM_OP_SEND,
+      .flags = (uint8_t)(want_flag(c, index) | (more ? SHM_CMD_MORE : 0)),
+      .length = run->length,
+      .offset = run->offset};
+  run->length = 0;
+  command_push(c, index, &command);
+}
+
+/* Queues up to `length` bytes; returns how many. Under tx_lock. */
+static size_t append_stream(struct context* c, uint32_t index, struct iter* it, size_t length,
+                            bool more) {
+  struct channel* ch = channel_of(c, index);
+  struct record* r = record_at(c, index);
+  struct run run = {0};
+  size_t done = 0;
+  while (done < length) {
+    const uint32_t used = outstanding(r);
+    const uint32_t limit = load_relaxed(&r->sndbuf);
+    if (used >= limit || !stream_room(c, index, length - done)) break;
+    struct tx_unit* u = &ch->units[r->tx_last];
+    size_t n = capacity(u) - u->used;
+    if (n > length - done) n = length - done;
+    if (n > limit - used) n = limit - used;
+    const uint64_t offset = (uint64_t)r->tx_last * SHM_CHUNK_UNIT + u->used;
+    iter_read(it, ch->tx_pool + offset, n);
+    if (run.length != 0 && run.offset + run.length != offset) send_run(c, index, &run, true);
+    if (run.length == 0) run.offset = offset;
+    run.length += (uint32_t)n;
+    u->used += (uint32_t)n;
+    store_relaxed(&r->tx_tail, r->tx_tail + (uint32_t)n);
+    u->end = r->tx_tail;
+    done += n;
+  }
+  send_run(c, index, &run, more);
+  return done;
+}
+
+/* ---- datagrams ---- */
+
+static bool datagram_room(struct context* c, uint32_t index, uint32_t bytes) {
+  struct channel* ch = channel_of(c, index);
+  struct record* r = record_at(c, index);
+  const uint32_t used = outstanding(r);
+  if (r->dgrams >= SHM_MAX_EXTENTS) return false;
+  if (used != 0 && used + bytes > load_relaxed(&r->sndbuf)) return false;
+  if (r->tx_last != NONE) {
+    const struct tx_unit* u = &ch->units[r->tx_last];
+    if (capacity(u) - u->used >= bytes) return true;
+  }
+  const uint32_t block = UNITS_PER_BLOCK * SHM_CHUNK_UNIT;
+  for (int tries = 0; tries < 2; ++tries) {
+    const uint32_t unit = bytes > block            ? pool_allocate_double(ch)
+                          : bytes > SHM_CHUNK_UNIT ? pool_allocate(ch, UNITS_PER_BLOCK, NONE)
+                                                   : pool_allocate(ch, 1, NONE);
+    if (unit != NONE) {
+      append_chunk(ch, r, unit, r->tx_last != NONE);
+      return true;
+    }
+    if (tries == 0) starve(c, index);
+  }
+  return false;
+}
+
+/* Queues one datagram. Under tx_lock. False: no room now. */
+static bool append_datagram(struct context* c, uint32_t index, struct iter* it,
+                            const struct shm_datagram* header) {
+  struct channel* ch = channel_of(c, index);
+  struct record* r = record_at(c, index);
+  const uint32_t bytes = record_bytes(header->length);
+  if (!datagram_room(c, index, bytes)) return false;
+  struct tx_unit* u = &ch->units[r->tx_last];
+  const uint64_t offset = (uint64_t)r->tx_last * SHM_CHUNK_UNIT + u->used;
+  uint8_t* at = ch->tx_pool + offset;
+  memset(at + bytes - 8, 0, 8);
+  memcpy(at, header, sizeof *header);
+  iter_read(it, at + sizeof *header, header->length);
+  if (r->dgrams == 0) {
+    r->dgram_unit = r->tx_last;
+    r->dgram_offset = u->used;
+    r->dgram_position = r->tx_tail;
+  }
+  u->used += bytes;
+  store_relaxed(&r->dgrams, r->dgrams + 1);
+  store_relaxed(&r->tx_tail, r->tx_tail + bytes);
+  u->end = r->tx_tail;
+  command_push(
+      c, index,
+      &(struct command){
+          .op = SHM_OP_SENDTO, .flags = want_flag(c, index), .length = bytes, .offset = offset});
+  return true;
+}
+
+/* ---- send ---- */
+
+struct sending {
+  struct sock s;
+  struct iter it;
+  size_t length;
+  size_t done;
+  int flags;
+  struct shm_datagram header; /* datagram */
+};
+
+/* What stands in the way of sending: 0 nothing, EAGAIN wait, else the errno. */
+static int send_state(const struct sock* s) {
+  struct record* r = s->record;
+  if (!sock_alive(s)) return EBADF;
+  const uint32_t f = load(&r->flags);
+  if (load_relaxed(&s->context->dead)) return ECONNABORTED;
+  if ((f & R_SHUT_WR) != 0) return EPIPE;
+  if (load_relaxed(&r->error) != 0 && (f & R_CONNECTING) == 0) {
+    return (int)exchange(&r->error, 0);
+  }
+  if ((f & R_STREAM) == 0) return 0;
+  if ((f & R_FAILED) != 0) return EPIPE;
+  if ((f & R_CONNECTING) != 0) return EAGAIN;
+  return (f & R_CONNECTED) != 0 ? 0 : EPIPE;
+}
+
+/* One attempt: 0 all sent, EAGAIN no room, else the errno. */
+static int send_once(struct sending* o) {
+  struct context* c = o->s.context;
+  const uint32_t index = o->s.index;
+  lock_acquire(&o->s.record->tx_lock);
+  int rc = send_state(&o->s);
+  if (rc == 0) {
+    tx_reap(c, index);
+    if ((load_relaxed(&o->s.record->flags) & R_STREAM) == 0) {
+      rc = append_datagram(c, index, &o->it, &o->header) ? 0 : EAGAIN;
+      if (rc == 0) o->done = o->length;
+    } else {
+      o->done += append_stream(c, index, &o->it, o->length - o->done, (o->flags & MSG_MORE) != 0);
+      rc = o->done == o->length ? 0 : EAGAIN;
+    }
+  }
+  tx_unlock(c, index);
+  return rc;
+}
+
+/* Waits until sending is worth another try. */
+static int wait_writable(struct sending* o, uint32_t seen, int64_t deadline) {
+  struct context* c = o->s.context;
+  for (;;) {
+    const int rc = wait_record(c, o->s.index, seen, deadline);
+    if (rc == EINTR && deadline == FOREVER && interruption_restarts()) continue;
+    if (rc != 0) return rc == ETIMEDOUT ? EAGAIN : rc;
+    seen = load(&o->s.record->seq);
+    const uint32_t f = load(&o->s.record->flags);
+    if (!sock_alive(&o->s) || load_relaxed(&c->dead) || (f & (R_FAILED | R_SHUT_WR)) != 0) return 0;
+    if ((f & R_CONNECTING) == 0 && tx_writable(c, o->s.index)) return 0;
+  }
+}
+
+static int send_all(struct sending* o) {
+  struct record* r = o->s.record;
+  const bool wait = (o->flags & MSG_DONTWAIT) == 0 && (load_relaxed(&r->flags) & R_NONBLOCK) == 0;
+  const int64_t deadline = wait ? deadline_after(r->snd_timeout) : 0;
+  for (bool looked = false;; looked = true) {
+    const uint32_t seen = load(&r->seq);
+    int rc = send_once(o);
+    if (rc != EAGAIN) return rc;
+    drain(o->s.context, o->s.channel);
+    if (!wait) {
+      if (looked || o->done != 0 || load(&r->seq) == seen) return EAGAIN;
+      continue;
+    }
+    rc = wait_writable(o, seen, deadline);
+    if (rc != 0) return rc;
+  }
+}
+
+static ssize_t finish(const struct sending* o, int rc) {
+  if (rc == 0 || (o->done != 0 && rc != EBADF)) return (ssize_t)o->done;
+  if (rc == EPIPE && (o->flags & MSG_NOSIGNAL) == 0) raise(SIGPIPE);
+  return fail(rc);
+}
+
+static int prepare_datagram(struct sending* o, const struct sockaddr* to, socklen_t to_length) {
+  struct shm_datagram* h = &o->header;
+  if (o->length > MAX_DATAGRAM) return fail(EMSGSIZE);
+  memset(h, 0, sizeof *h);
+  h->length = (uint32_t)o->length;
+  h->tos = o->s.record->options.tos;
+  const uint32_t f = load(&o->s.record->flags);
+  h->is_v6 = (f & R_V6) != 0;
+  if (to != NULL) {
+    const int error = address_read(to, to_length, h->is_v6, h->address, &h->port);
+    if (error != 0) return fail(error);
+    if (h->port == 0) return fail(EINVAL);
+  } else if ((f & R_CONNECTED) == 0) {
+    return fail(EDESTADDRREQ);
+  }
+  return ensure_bound(&o->s);
+}
+
+static ssize_t send_message(int fd, const struct iovec* vec, size_t count, int flags,
+                            const struct sockaddr* to, socklen_t to_length) {
+  struct sending o = {.it = {.vec = vec, .count = count}, .flags = flags};
+  if (sock_lookup_live(fd, &o.s) != 0) return -1;
+  if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)) != 0) return fail(EOPNOTSUPP);
+  const ssize_t total = iov_total(vec, count);
+  if (total < 0) return -1;
+  o.length = (size_t)total;
+  if ((load(&o.s.record->flags) & R_STREAM) == 0) {
+    if (prepare_datagram(&o, to, to_length) != 0) return -1;
+  }
+  return finish(&o, send_all(&o));
+}
+
+ssize_t postern_send(int fd, const void* data, size_t length, int flags) {
+  return postern_sendto(fd, data, length, flags, NULL, 0);
+}
+
+ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
+                       const struct sockaddr* to, socklen_t to_length) {
+  const struct iovec one = {.iov_base = (void*)(uintptr_t)data, .iov_len = length};
+  return send_message(fd, &one, 1, flags, to, to_length);
+}
+
+ssize_t postern_sendmsg(int fd, const struct msghdr* m, int flags) {
+  if (m->msg_controllen != 0) return fail(EOPNOTSUPP);
+  return send_message(fd, m->msg_iov, m->msg_iovlen, flags, m->msg_name, m->msg_namelen);
+}
