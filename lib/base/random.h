@@ -30,7 +30,8 @@ class Random {
   }
   // Uniform in [0, bound) up to a bias below bound / 2^64; 0 for bound 0.
   constexpr uint64_t below(uint64_t bound) {
-    return static_cast<uint64_t>(static_cast<unsigned __int128>((*this)()) * bound >> 64);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<uint64_t>(static_cast<Wide>((*this)()) * bound >> 64);
   }
   // Uniform in [0, 1).
   constexpr double unit() { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
