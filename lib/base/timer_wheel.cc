@@ -79,7 +79,9 @@ size_t TimerWheel::cascade(const Position& from, size_t budget) noexcept {
     Timer& timer = static_cast<Timer&>(*head.next);
     timer.unlink();
     ++touched;
-    if (timer.is_armed()) file(timer, std::max(tick_at_or_after(timer.deadline_), now_tick_));
+    // filed_tick_ is later than the deadline's only if that had passed when it was set.
+    if (timer.is_armed())
+      file(timer, std::max(tick_at_or_after(timer.deadline_), timer.filed_tick_));
   }
   if (head.next == &head) mark_empty(from.level, from.slot);
   return touched;
