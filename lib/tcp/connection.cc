@@ -148,8 +148,8 @@ bool TcpConnection::set_receive_buffer(uint32_t value) {
 }
 
 void TcpConnection::set_max_segment_burst(uint32_t bytes) {
-  const uint32_t segments = bytes / mss_;
-  flags_.burst = static_cast<uint8_t>(segments < 1 ? 1 : segments > 64 ? 64 : segments);
+  const uint32_t kib = bytes / 1024;
+  flags_.burst = static_cast<uint8_t>(kib > 63 ? 63 : kib);
 }
 
 void TcpConnection::on_path_mtu(TcpContext& ctx, uint16_t mss) {

@@ -42,8 +42,9 @@ class TcpConnection {
   [[nodiscard]] Time next_deadline() const {
     return retransmit_at_ < ack_at_ ? retransmit_at_ : ack_at_;
   }
-  // next_segment may return up to this many payload bytes at once, rounded down to whole segments
-  // (at least one); longer ones carry gso_size. Default: one segment.
+  // next_segment may return up to this many payload bytes at once (in units of 1024, 64512 at
+  // most), rounded down to whole segments, at least one; longer ones carry gso_size. Default: one
+  // segment.
   void set_max_segment_burst(uint32_t bytes);
 
   // ---- the application ----
@@ -158,7 +159,7 @@ class TcpConnection {
     bool aging : 1;  // retries_ or backoff_ is not 0, or there is a user timeout
     uint8_t snd_scale : 4;
     uint8_t rcv_scale : 4;
-    uint8_t burst : 7;  // segments that next_segment may join
+    uint8_t burst : 7;  // KiB of payload that next_segment may join
   };
   static_assert(sizeof(Flags) == 7);
   // What one acknowledgment brought.
@@ -237,7 +238,10 @@ class TcpConnection {
   bool partial_may_go() const;
   void restart_after_idle(TcpContext& ctx);
   void resend(TcpContext& ctx, TcpRange& r);
-  uint32_t burst_limit() const { return uint32_t{flags_.burst} * mss_; }
+  uint32_t burst_limit() const {  // whole segments
+    const uint32_t bytes = flags_.burst * 1024U;
+    return bytes < 2U * mss_ ? mss_ : bytes - bytes % mss_;
+  }
 
   // ---- recovery.cc: what is in flight, and what is lost ----
   TcpRange& range(const TcpContext& ctx, uint32_t index) {
@@ -341,7 +345,7 @@ class TcpConnection {
   uint32_t snd_nxt_ = 0;
   uint32_t snd_wnd_ = 0;  // bytes
   uint32_t snd_wl1_ = 0;  // SND.WL2 is implied: an old ACK never gets to the window (RFC 9293)
-  uint32_t snd_end_ = 0;  // sequence number after the last byte that the application queued
+  uint32_t snd_end_ = 1;  // sequence number after the last byte that the application queued
   uint32_t iss_ = 0;
   uint32_t cwnd_ = 0;       // bytes
   uint32_t srtt_ = 0;       // microseconds << 3; 0: no sample
@@ -355,7 +359,7 @@ class TcpConnection {
   uint32_t rcv_nxt_ = 0;
   uint32_t rcv_adv_ = 0;    // right edge of the furthest window offered; never moves back
   uint32_t rcv_limit_ = 0;  // right edge that the receive buffer allows
-  uint32_t irs_ = 0;
+  uint32_t irs_ = UINT32_MAX;  // rcv_nxt_ - 1 until the SYN arrives
   uint32_t ts_recent_ = 0;
   uint32_t ts_offset_ = 0;
   uint32_t last_ack_sent_ = 0;

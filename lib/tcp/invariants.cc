@@ -39,7 +39,7 @@ void TcpConnection::check_invariants(const TcpContext& ctx) const {
 void TcpConnection::check_send_invariants(const TcpContext& ctx) const {
   REQUIRE(seq_le(snd_una_, snd_nxt_));
   REQUIRE(seq_le(snd_nxt_, send_limit()) || state_ == TcpState::syn_sent);
-  REQUIRE(state_ == TcpState::closed || cwnd_ >= mss_ / 2);
+  REQUIRE(!synchronized() || cwnd_ >= mss_ / 2);
   REQUIRE(mss_ >= 64 || state_ == TcpState::closed);
   if (!synchronized()) return;
   uint64_t sacked = 0;

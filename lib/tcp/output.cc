@@ -58,7 +58,7 @@ void TcpConnection::build_syn(TcpContext& ctx, TcpSegment& out) {
   const bool again = snd_nxt_ != iss_;
   const bool answer = state_ == TcpState::syn_received;
   snd_nxt_ = iss_ + 1;
-  if (!answer) rcv_adv_ = rcv_nxt_ = 0;
+  if (!answer) rcv_adv_ = rcv_nxt_;
   build(ctx, out, iss_, answer ? syn | ack : syn);
   out.has_mss = true;
   out.mss = path_mss_;

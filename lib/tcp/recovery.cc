@@ -515,6 +515,7 @@ void TcpConnection::proportional_rate(uint32_t delivered, bool safe) {
   }
   cwnd_ = in_flight + out;
   if (prr_out_ == 0 && cwnd_ < in_flight + mss_) cwnd_ = in_flight + mss_;
+  if (cwnd_ < mss_) cwnd_ = mss_;
 }
 
 // RFC 5681 3.1, RFC 3465: only while cwnd was what held us back (RFC 7661 4.2).
