@@ -138,7 +138,8 @@ bool TcpConnection::set_number(TcpContext& ctx, TcpOption option, uint32_t value
 }
 
 bool TcpConnection::set_receive_buffer(uint32_t value) {
-  if (value < 256 || value > (1U << 30)) return false;
+  if (value > (1U << 30)) return false;
+  if (value < least_buffer()) value = least_buffer();
   if (state_ != TcpState::closed) {
     // What was offered stays offered (RFC 9293 3.8.6.2.2): a smaller buffer only stops growth.
     rcv_limit_ += value - receive_buffer_;

@@ -217,6 +217,11 @@ class TcpConnection {
   }
   uint32_t receive_limit(const TcpContext& ctx) const;
   uint32_t window_step() const;
+  // Two units of the scaled window: a smaller buffer could not be offered.
+  uint32_t least_buffer() const {
+    const uint32_t units = 2U << flags_.rcv_scale;
+    return units < 512 ? 512 : units;
+  }
   uint16_t select_window(TcpContext& ctx);
   void accept_in_order(TcpContext& ctx, uint32_t left, uint32_t right, TcpInput& in);
   Drop accept_out_of_order(TcpContext& ctx, uint32_t left, uint32_t right);
@@ -357,8 +362,8 @@ class TcpConnection {
 
   // ---- second line: receiving, timers, state ----
   uint32_t rcv_nxt_ = 0;
-  uint32_t rcv_adv_ = 0;    // right edge of the furthest window offered; never moves back
-  uint32_t rcv_limit_ = 0;  // right edge that the receive buffer allows
+  uint32_t rcv_adv_ = 0;       // right edge of the furthest window offered; never moves back
+  uint32_t rcv_limit_ = 0;     // right edge that the receive buffer allows
   uint32_t irs_ = UINT32_MAX;  // rcv_nxt_ - 1 until the SYN arrives
   uint32_t ts_recent_ = 0;
   uint32_t ts_offset_ = 0;

@@ -42,6 +42,7 @@ void TcpConnection::open(TcpContext& ctx, uint16_t mss) {
   uint8_t scale = 0;
   while (scale < 14 && (largest >> scale) > 65535) ++scale;
   flags_.rcv_scale = flags_.window_scaling ? scale : 0;
+  receive_buffer_ = receive_buffer_ < least_buffer() ? least_buffer() : receive_buffer_;
   quick_acks_ = kQuickAcks;
   last_rx_ms_ = progress_ms_ = to_ms(ctx.now);
   set_send_mss();
@@ -69,7 +70,7 @@ void TcpConnection::take_syn_options(TcpContext& ctx, const TcpSegment& s) {
   flags_.snd_scale = flags_.window_scaling ? (s.window_scale > 14 ? 14 : s.window_scale) : 0;
   if (!flags_.window_scaling) flags_.rcv_scale = 0;
   set_send_mss();
-  rcv_mss_ = mss_;
+  rcv_mss_ = mss_ < 536 ? mss_ : 536;
 }
 
 // RFC 9293 3.7.1, RFC 6691: the offer counts no options, what we send does.

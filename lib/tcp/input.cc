@@ -279,9 +279,11 @@ void TcpConnection::check_fin(TcpContext& ctx, const TcpSegment& s) {
   }
 }
 
-// RFC 9293 3.10.7.4, SND.WND. A window that shrinks is believed (RFC 9293 3.8.6).
+// RFC 9293 3.10.7.4, SND.WND. A window that shrinks is believed (RFC 9293 3.8.6). Beyond the RFC's
+// rule, whatever acknowledges something new brings its window along, even a retransmission: the
+// window counts from SND.UNA, and the old one would reach too far from the new.
 void TcpConnection::update_window(const TcpSegment& s) {
-  if (seq_lt(s.seq, snd_wl1_)) return;
+  if (seq_lt(s.seq, snd_wl1_) && seq_le(s.ack, snd_una_)) return;
   snd_wl1_ = s.seq;
   const uint32_t window = uint32_t{s.window} << flags_.snd_scale;
   if (window == snd_wnd_) return;

@@ -13,7 +13,8 @@ uint32_t TcpConnection::receive_limit(const TcpContext& ctx) const {
   return seq_min(rcv_limit_, stored_end(ctx) + ctx.receive_room);
 }
 
-// RFC 9293 3.8.6.2.2: the right edge moves by at least this.
+// RFC 9293 3.8.6.2.2: the right edge moves by at least this, unless nothing is left whose removal
+// could make more room.
 uint32_t TcpConnection::window_step() const {
   const uint32_t half = receive_buffer_ / 2;
   return half < rcv_mss_ ? half : rcv_mss_;
@@ -25,7 +26,8 @@ uint32_t TcpConnection::window_step() const {
 uint16_t TcpConnection::select_window(TcpContext& ctx) {
   const uint32_t limit = receive_limit(ctx);
   uint32_t edge = seq_max(rcv_adv_, rcv_nxt_);
-  if (seq_ge(limit, edge + window_step())) edge = limit;
+  const bool drained = rcv_limit_ - receive_buffer_ == rcv_nxt_ && ooo_head_ == 0;
+  if (seq_ge(limit, edge + (drained ? 1 : window_step()))) edge = limit;
   const uint32_t unit = 1U << flags_.rcv_scale;
   uint32_t field = (edge - rcv_nxt_) >> flags_.rcv_scale;
   if (seq_lt(rcv_nxt_ + field * unit, rcv_adv_) &&
