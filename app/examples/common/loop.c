@@ -72,11 +72,20 @@ int loop_wait_for(struct source* source, uint32_t events) {
   return postern_queue_modify(loop.queue, source->fd, events, (uintptr_t)source);
 }
 
-void loop_close(struct source* source) {
-  postern_close(source->fd);
+static void forget_reports(const struct source* source) {
   for (int i = loop.next; i < loop.filled; i++) {
     if (loop.burst[i].data == (uintptr_t)source) loop.burst[i].data = 0;
   }
+}
+
+void loop_remove(struct source* source) {
+  postern_queue_remove(loop.queue, source->fd);
+  forget_reports(source);
+}
+
+void loop_close(struct source* source) {
+  postern_close(source->fd);
+  forget_reports(source);
 }
 
 void loop_stop(void) { stopped = 1; }

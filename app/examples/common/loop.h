@@ -22,7 +22,9 @@ void loop_fini(void);
 /* 0, or -1 with errno. */
 int loop_add(struct source* source);
 int loop_wait_for(struct source* source, uint32_t events);
-/* Takes the source out of its queue and closes its socket. No report of it follows, also not in the
+/* Takes the source out of the loop; its socket stays open. Then, as for loop_close(): */
+void loop_remove(struct source* source);
+/* Takes the source out of the loop and closes its socket. No report of it follows, also not in the
  * burst that is being handled: the owner may free it at once. */
 void loop_close(struct source* source);
 
