@@ -56,6 +56,7 @@ TcpInput TcpConnection::on_segment_synchronized(TcpContext& ctx, const TcpSegmen
   // RFC 9293 3.5.1: the SYN-ACK that crosses ours in a simultaneous open carries the ACK we need.
   if (state_ == TcpState::syn_received && s.seq == irs_ && (s.flags & (syn | ack)) == (syn | ack)) {
     s.flags = static_cast<uint8_t>(s.flags & ~syn);
+    s.window = static_cast<uint16_t>(s.window >> flags_.snd_scale);  // a SYN's is not scaled
     ++s.seq;
   }
   if (!check_timestamps(ctx, s, in)) return in;

@@ -1,0 +1,134 @@
+// Two TCP engines and a link, in virtual time. Everything follows from a seed.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tcp/connection.h"
+
+namespace postern::sim {
+
+struct LinkOptions {
+  double rate = 100e6;        // bits per second
+  Duration delay = 5ms;       // one way
+  uint32_t queue = 64000;     // bytes, drop-tail
+  uint32_t mark_above = 0;    // bytes: ECN-capable packets are marked beyond this, 0: never
+  double loss = 0;            // each packet
+  double burst_loss = 0;      // probability that a burst of losses begins
+  uint32_t burst_length = 8;  // packets at most
+  Duration burst_duration = 500ms;
+  double reorder = 0;
+  Duration reorder_delay = 3ms;
+  double duplicate = 0;
+  uint16_t mss = 1460;
+};
+
+struct AppOptions {
+  uint32_t bytes = 100'000;  // to send
+  uint32_t write_size = 8192;
+  Duration write_interval{};  // between writes, zero: as fast as there is room
+  uint32_t send_buffer = 256 * 1024;
+  double read_rate = 0;  // bytes per second, 0: at once
+  Duration stall_at{};   // does not read from here
+  Duration stall_for{};
+  uint32_t receive_memory = 1 << 20;
+  bool nodelay = false;
+  bool half_close = true;  // sends FIN as soon as all is written; else only after the peer's
+  uint32_t burst = 0;      // set_max_segment_burst, 0: not called
+};
+
+struct Options {
+  LinkOptions link[2];  // 0: from the first to the second
+  AppOptions app[2];
+  TcpConfig config[2];
+  uint32_t pool = 4096;
+  bool simultaneous_open = false;
+  Duration limit = 7200s;  // virtual
+};
+
+struct Result {
+  std::string failure;  // empty: all properties hold
+  Duration halfway{};   // until half of the bytes were delivered
+  Duration elapsed{};   // until the last byte was delivered
+  uint64_t segments = 0;
+  uint64_t retransmits = 0;
+  uint64_t timeouts = 0;
+  uint64_t timer_calls = 0;
+  uint64_t delivered[2] = {0, 0};
+};
+
+class Network {
+ public:
+  Network(uint64_t seed, const Options& options);
+  Result run();
+  // Prints each packet as tcpdump would, to stdout.
+  void trace(bool on) { trace_ = on; }
+
+ private:
+  struct Packet {
+    TcpSegment segment;
+    int to = 0;
+  };
+  struct End {
+    TcpConfig config;
+    AppOptions app;
+    Counters counters;
+    std::unique_ptr<TcpRangePool> pool;
+    std::unique_ptr<TcpConnection> tcp;
+    bool open = false;
+    bool finished = false;
+    bool closed = false;  // on_close was called
+    bool shut = false;    // on_shutdown_write was called
+    bool peer_fin = false;
+    uint32_t written = 0;
+    uint32_t acked = 0;
+    uint32_t read = 0;
+    uint32_t tail = 0;
+    uint32_t stored_to = 0;  // furthest byte stored
+    std::vector<uint8_t> bytes;
+    std::vector<bool> stored;
+    Time next_write{};
+    Time next_read{};
+    bool edge_known = false;
+    uint32_t offered_edge = 0;  // furthest right edge put on the wire
+    uint8_t scale = 0;
+    bool scaled = false;
+    Time link_free{};
+    uint32_t burst_left = 0;
+    Time burst_end{};
+  };
+
+  TcpContext context(int side);
+  void step(int side);
+  void deliver(const Packet& packet);
+  void application(int side);
+  void transmit(int side);
+  void carry(int side, const TcpSegment& segment);
+  void put(int side, const TcpSegment& segment, Time at);
+  void store(int side, const TcpSegment& segment, const TcpInput& input);
+  void check_wire(int side, const TcpSegment& segment);
+  void fail(const std::string& what);
+  void print(int side, const TcpSegment& segment, const char* what) const;
+  Time next_event() const;
+  double chance() { return std::uniform_real_distribution<double>(0, 1)(random_); }
+  static uint8_t content(int side, uint32_t position) {
+    return static_cast<uint8_t>((position * 2654435761U >> 13) + side);
+  }
+
+  std::mt19937_64 random_;
+  Options options_;
+  End ends_[2];
+  Time now_{Duration(1s)};
+  std::multimap<Time, Packet> wire_;
+  Result result_;
+  bool trace_ = false;
+};
+
+// Options that the seed chooses: everything at once.
+Options random_options(uint64_t seed);
+
+}  // namespace postern::sim
