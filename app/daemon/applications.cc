@@ -63,6 +63,15 @@ bool handles_are_sane(const shm_bind_request& request, const Application& app) {
   });
 }
 
+size_t book_size(const Channel& channel) {
+  AppMemory memory;
+  memory.rx_units = channel.rx_units();
+  memory.tx_size = channel.tx_size();
+  memory.slots = channel.slots();
+  memory.client_slots = channel.client_slots();
+  return Stack::book_size(memory);
+}
+
 int first_error(const std::vector<int>& errors) {
   const auto found = std::find_if(errors.begin(), errors.end(), [](int e) { return e != 0; });
   return found == errors.end() ? 0 : *found;
@@ -143,6 +152,7 @@ Application& Applications::create(const SessionPtr& session, const AccessRule& r
   app->segment = AppSegment::create(segment_options(rule, request.slots, channels));
   for (uint32_t c = 0; c < channels; ++c) {
     app->channels.push_back(std::make_unique<Channel>(*app->segment, c));
+    app->books.push_back(std::make_unique<std::byte[]>(book_size(*app->channels.back())));
   }
   return *apps_.emplace(app->id, std::move(app)).first->second;
 }
@@ -159,7 +169,8 @@ void Applications::on_attach(const SessionPtr& session, const shm_attach_request
     Application& app = create(session, *rule, request);
     calls_.post_all(
         [&app](Worker& worker) noexcept {
-          worker.attach(app.id, app.channels[worker.options().index].get());
+          const uint32_t index = worker.options().index;
+          worker.attach(app.id, app.channels[index].get(), app.books[index].get());
           return 0;
         },
         [this, &app](const std::vector<int>&) { reply_attached(app); });
@@ -242,9 +253,11 @@ void Applications::open_udp(Application& app, uint32_t binding) {
   const Reservation reservation = *ports_.find(app.id, binding);
   calls_.post_all(
       [reservation](Worker& worker) noexcept {
-        return worker.stack().bind_udp(
-            socket_on(reservation.app, reservation, worker.options().index), reservation.local,
-            (reservation.flags & SHM_BIND_V6ONLY) != 0);
+        const SocketRef socket = socket_on(reservation.app, reservation, worker.options().index);
+        const int error = worker.stack().bind_udp(socket, reservation.local,
+                                                  (reservation.flags & SHM_BIND_V6ONLY) != 0);
+        if (error == 0) worker.publish_socket(socket);
+        return error;
       },
       [this, &app, binding, reservation](const std::vector<int>& errors) {
         if (app.state != Application::State::attached) return;
@@ -268,9 +281,11 @@ void Applications::listen(Application& app, const shm_bind_request& request) {
   const uint32_t backlog = std::clamp(request.backlog, 1U, kMaxBacklog);
   calls_.post_all(
       [reservation, backlog](Worker& worker) noexcept {
-        return worker.stack().listen(
-            socket_on(reservation.app, reservation, worker.options().index), reservation.local,
-            backlog, (reservation.flags & SHM_BIND_V6ONLY) != 0);
+        const SocketRef socket = socket_on(reservation.app, reservation, worker.options().index);
+        const int error = worker.stack().listen(socket, reservation.local, backlog,
+                                                (reservation.flags & SHM_BIND_V6ONLY) != 0);
+        if (error == 0) worker.publish_socket(socket);
+        return error;
       },
       [this, &app, binding = request.binding, reservation](const std::vector<int>& errors) {
         if (app.state != Application::State::attached) return;

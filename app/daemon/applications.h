@@ -32,8 +32,9 @@ struct Application {
   const AccessRule* rule = nullptr;
   State state = State::attaching;
   std::unique_ptr<AppSegment> segment;
-  std::vector<std::unique_ptr<Channel>> channels;  // by worker
-  std::shared_ptr<Session> session;                // null when leaving
+  std::vector<std::unique_ptr<Channel>> channels;   // by worker
+  std::vector<std::unique_ptr<std::byte[]>> books;  // by worker: AppMemory::book
+  std::shared_ptr<Session> session;                 // null when leaving
 
   [[nodiscard]] std::string to_string() const;  // for the log
 };

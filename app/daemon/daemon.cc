@@ -105,9 +105,13 @@ void Daemon::open_ports() {
 
 void Daemon::start_workers() {
   const StackConfig stack = stack_config(config_, ports_);
+  if (config_.cores.size() > 1) {
+    mesh_ = std::make_unique<WorkerMesh>(static_cast<uint32_t>(config_.cores.size()));
+  }
   std::vector<Worker*> raw;
   for (uint32_t i = 0; i < config_.cores.size(); ++i) {
-    workers_.push_back(std::make_unique<Worker>(worker_options(config_, stack, ports_, i)));
+    workers_.push_back(
+        std::make_unique<Worker>(worker_options(config_, stack, ports_, mesh_.get(), i)));
     raw.push_back(workers_.back().get());
   }
   calls_ = std::make_unique<WorkerCalls>(

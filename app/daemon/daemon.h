@@ -15,6 +15,7 @@
 #include "control/session_server.h"
 #include "daemon/applications.h"
 #include "daemon/worker_calls.h"
+#include "dataplane/mesh.h"
 #include "dataplane/worker.h"
 #include "dpdk/eal.h"
 #include "dpdk/port.h"
@@ -56,6 +57,7 @@ class Daemon {
   boost::asio::signal_set signals_{io_};
   std::unique_ptr<Eal> eal_;
   std::vector<std::unique_ptr<Port>> ports_;
+  std::unique_ptr<WorkerMesh> mesh_;  // null with one worker
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<WorkerCalls> calls_;
   std::unique_ptr<Applications> applications_;

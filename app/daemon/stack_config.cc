@@ -40,7 +40,8 @@ StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr
 }
 
 WorkerOptions worker_options(const Config& config, const StackConfig& stack,
-                             const std::vector<std::unique_ptr<Port>>& ports, uint32_t index) {
+                             const std::vector<std::unique_ptr<Port>>& ports, WorkerMesh* mesh,
+                             uint32_t index) {
   WorkerOptions options;
   options.index = index;
   options.count = static_cast<uint32_t>(config.cores.size());
@@ -49,14 +50,10 @@ WorkerOptions worker_options(const Config& config, const StackConfig& stack,
   options.idle_spin = config.idle_spin;
   for (const auto& port : ports) options.ports.push_back(port.get());
   options.stack = stack;
+  options.mesh = mesh;
   const ImpairConfig& impair = config.impair;
-  options.impairment = {impair.seed == 0 ? 0 : impair.seed + index,
-                        impair.loss,
-                        impair.duplicate,
-                        impair.reorder,
-                        impair.corrupt,
-                        impair.rx,
-                        impair.tx};
+  options.impairment = {impair.seed,    impair.loss, impair.duplicate, impair.reorder,
+                        impair.corrupt, impair.rx,   impair.tx};
   return options;
 }
 

@@ -14,9 +14,10 @@ namespace postern {
 // One for all workers, with its secret. `ports` stand in the order of config.ports.
 StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr<Port>>& ports);
 
-// For the worker `index` of config.cores.
+// For the worker `index` of config.cores. mesh: null if it is the only one.
 WorkerOptions worker_options(const Config& config, const StackConfig& stack,
-                             const std::vector<std::unique_ptr<Port>>& ports, uint32_t index);
+                             const std::vector<std::unique_ptr<Port>>& ports, WorkerMesh* mesh,
+                             uint32_t index);
 
 EalOptions eal_options(const Config& config, DpdkLogSink log);
 PortOptions port_options(const Config& config, const PortConfig& port);
