@@ -1,0 +1,129 @@
+// Seeded mutations of valid frames: whatever arrives, the parser answers within the frame. Runs
+// under AddressSanitizer as well, where each frame is an exact heap block.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <memory>
+
+#include "base/random.h"
+#include "frames.h"
+#include "wire/arp.h"
+
+namespace postern::wire {
+namespace {
+
+std::vector<TestFrame> seeds() {
+  std::vector<TestFrame> frames;
+  frames.push_back(arp_frame(
+      {ArpPacket::kRequest, kPeerMac, peer_address(false), MacAddress{}, our_address(false)}));
+  TcpSegment syn;
+  syn.flags = tcp_flag::syn;
+  syn.has_mss = syn.has_window_scale = syn.sack_permitted = syn.has_timestamps = true;
+  TcpSegment ack;
+  ack.flags = tcp_flag::ack;
+  ack.sack_count = 4;
+  for (const bool v6 : {false, true}) {
+    frames.push_back(udp_frame(v6, "datagram"));
+    frames.push_back(tcp_frame(v6, syn));
+    frames.push_back(tcp_frame(v6, ack, "stream"));
+    const TestFrame quoted = tcp_frame(v6, ack, "x");
+    frames.push_back(
+        icmp_frame(v6, v6 ? 1 : 3, 3, 0, std::span(quoted.bytes).subspan(kIp, l4(v6) - kIp + 8)));
+  }
+  TestFrame extended = udp_frame(true, "extended");
+  extended.insert(kL4v6,
+                  {60, 0, 1, 4, 0, 0, 0, 0, 44, 0, 1, 4, 0, 0, 0, 0, 17, 0, 0, 0, 1, 2, 3, 4});
+  extended.set(kIp + 6, 0);
+  extended.set16(kIp + 4, static_cast<uint16_t>(extended.bytes.size() - kL4v6));
+  frames.push_back(extended);
+  return frames;
+}
+
+void mutate(TestFrame& frame, Random& random) {
+  for (uint64_t n = random.below(6); n > 0; --n) {
+    const size_t at = random.below(frame.bytes.size() + 1);
+    const auto byte = static_cast<uint8_t>(random());
+    switch (random.below(6)) {
+      case 0:
+        frame.bytes.resize(at);
+        break;
+      case 1:
+        frame.insert(at, {byte, static_cast<uint8_t>(random()), 0, 0});
+        break;
+      case 2:
+        frame.bytes.resize(frame.bytes.size() + random.below(64), static_cast<std::byte>(byte));
+        break;
+      default: {
+        if (at == frame.bytes.size()) break;
+        constexpr std::array<uint8_t, 8> kEdges{0, 1, 2, 0x45, 0x4f, 0x7f, 0x80, 0xff};
+        frame.set(at, random.chance(0.5) ? byte : kEdges[byte % kEdges.size()]);
+      }
+    }
+  }
+  // With trusted checksums mutations reach the layers above.
+  if (random.chance(0.8)) {
+    frame.meta.ip_checksum = ChecksumVerdict::good;
+    frame.meta.l4_checksum = ChecksumVerdict::good;
+  }
+  if (random.chance(0.1)) frame.meta.vlan = static_cast<uint16_t>(random());
+}
+
+TEST(Mutations, ParserStaysWithinTheFrame) {
+  const std::vector<TestFrame> originals = seeds();
+  Random random(20240607);
+  std::array<size_t, kDropCount> outcomes{};
+  size_t tcp_parsed = 0;
+  for (int round = 0; round < 100000; ++round) {
+    TestFrame frame = originals[random.below(originals.size())];
+    mutate(frame, random);
+    // An exact heap block: one byte too far is an error that the sanitizer sees.
+    const size_t n = frame.bytes.size();
+    const auto block = std::make_unique<std::byte[]>(n);
+    std::copy(frame.bytes.begin(), frame.bytes.end(), block.get());
+    RxPacket packet = frame.packet();
+    packet.data = block.get();
+    const ParsedPacket p = parse(packet);
+    ++outcomes[static_cast<size_t>(p.drop)];
+    if (p.drop != Drop::none) continue;
+    ASSERT_LE(size_t{p.payload_offset} + p.payload_length, n) << round;
+    ASSERT_LE(p.l3_offset, n);
+    ASSERT_LE(p.l4_offset, n);
+    if (p.kind == PacketKind::tcp && !p.fragment) {
+      TcpSegment segment;
+      const Drop drop = parse_tcp(packet, p, &segment);
+      ASSERT_TRUE(drop == Drop::none || drop == Drop::tcp_malformed);
+      ASSERT_LE(segment.sack_count, segment.sack.size());
+      ASSERT_LE(segment.window_scale, 14);
+      ++tcp_parsed;
+    }
+    if (p.kind == PacketKind::icmp && !p.fragment) (void)parse_icmp_quote(packet, p);
+    if (p.kind == PacketKind::arp) (void)read_arp(packet, p);
+  }
+  // The mutations are worth something only if they reach everything.
+  EXPECT_GT(tcp_parsed, 5000U);
+  for (const Drop d : {Drop::none,
+                       Drop::frame_too_short,
+                       Drop::eth_bad_source,
+                       Drop::eth_unknown_type,
+                       Drop::vlan_unknown,
+                       Drop::arp_malformed,
+                       Drop::ip4_malformed,
+                       Drop::ip4_bad_checksum,
+                       Drop::ip4_bad_source,
+                       Drop::ip4_bad_option,
+                       Drop::ip6_malformed,
+                       Drop::ip6_bad_source,
+                       Drop::ip6_bad_extension,
+                       Drop::udp_malformed,
+                       Drop::udp_bad_checksum,
+                       Drop::tcp_malformed,
+                       Drop::tcp_bad_checksum,
+                       Drop::tcp_bad_flags,
+                       Drop::icmp_malformed,
+                       Drop::icmp_bad_checksum}) {
+    EXPECT_GT(outcomes[static_cast<size_t>(d)], 0U) << drop_name(d);
+  }
+}
+
+}  // namespace
+}  // namespace postern::wire
