@@ -77,7 +77,6 @@ bool StackCore::accept_event(const Socket& socket, AppEvent* event) const noexce
 }
 
 void StackCore::event_taken(Socket& socket, const AppEvent& event) noexcept {
-  counters.add(Counter::app_events);
   switch (event.type) {
     case AppEvent::Type::accept:
       socket.news &= static_cast<uint8_t>(~news::accept);

@@ -37,7 +37,6 @@ void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
     if (flows[i] != kNoFlow) __builtin_prefetch(&tcp_[flows[i]].tcp);
   }
   for (size_t i = 0; i < n; ++i) {
-    counters.add(Counter::rx_bytes, packets[i].length);
     ParsedPacket& p = parsed[i];
     if (p.drop == Drop::none) p.drop = check_link(p);
     if (p.drop == Drop::none) {
@@ -46,7 +45,6 @@ void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
     }
     if (p.drop != Drop::none) counters.drop(p.drop);
   }
-  counters.add(Counter::rx_packets, n);
   settle_batch();
 }
 

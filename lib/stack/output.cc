@@ -25,8 +25,6 @@ size_t StackCore::egress(Time now, std::span<TxFrame> frames) noexcept {
     const size_t turn = std::min<size_t>(frames.size() - n, kTurn);
     n += socket_output(*socket, frames.subspan(n, turn));
   }
-  for (size_t i = 0; i < n; ++i) counters.add(Counter::tx_bytes, frames[i].length);
-  counters.add(Counter::tx_packets, n);
   reap();
   return n;
 }

@@ -1,0 +1,158 @@
+#include "support/stack_network.h"
+
+#include <algorithm>
+
+#include "wire/parse.h"
+
+namespace postern::test {
+
+StackConfig default_config(int side) {
+  StackConfig config;
+  InterfaceConfig interface;
+  interface.mac = kMac[side];
+  interface.addresses = {{kAddress[side], 24}};
+  config.interfaces = {interface};
+  config.max_connections = 1024;
+  config.max_udp_sockets = 64;
+  config.max_listeners = 16;
+  config.max_apps = 4;
+  config.neighbors.entries = 64;
+  for (size_t i = 0; i < config.secret.size(); ++i) {
+    config.secret[i] = 0x1234567 * (i + 1) + static_cast<uint64_t>(side);
+  }
+  return config;
+}
+
+StackNetwork::StackNetwork(uint64_t seed, const StackConfig& first, const StackConfig& second)
+    : random_(seed),
+      stacks_{std::make_unique<Stack>(first), std::make_unique<Stack>(second)},
+      configs_{first, second} {}
+
+TestApp& StackNetwork::add_app(int side, TestApp::Options options) {
+  options.id = static_cast<AppId>(apps_[side].size());
+  apps_[side].push_back(std::make_unique<TestApp>(*stacks_[side], options));
+  return *apps_[side].back();
+}
+
+std::string StackNetwork::complaint() const {
+  for (const auto& side : apps_) {
+    for (const auto& app : side) {
+      if (!app->complaint().empty()) return app->complaint();
+    }
+  }
+  return complaint_;
+}
+
+void StackNetwork::inject(int to, std::vector<std::byte> frame) {
+  in_flight_.emplace(now_, Packet{to, std::move(frame)});
+}
+
+void StackNetwork::carry(int from, std::vector<std::byte> frame) {
+  ++frames_[from];
+  RxPacket packet;
+  packet.data = frame.data();
+  packet.length = static_cast<uint32_t>(frame.size());
+  const Drop verdict = wire::parse(packet).drop;
+  if (verdict != Drop::none && complaint_.empty()) {
+    complaint_ = "sent a bad frame: " + std::string(drop_name(verdict));
+  }
+  if (tap && !tap(from, frame)) return;
+  if (random_.chance(wire.loss)) return;
+  if (random_.chance(wire.corrupt)) {
+    frame[random_.below(frame.size())] ^= static_cast<std::byte>(1 + random_.below(255));
+  }
+  Time at = now_ + wire.delay;
+  if (random_.chance(wire.reorder)) at += wire.reorder_delay;
+  if (random_.chance(wire.duplicate)) in_flight_.emplace(at + 3us, Packet{1 - from, frame});
+  in_flight_.emplace(at, Packet{1 - from, std::move(frame)});
+}
+
+bool StackNetwork::receive(int side) {
+  std::vector<std::vector<std::byte>> due;
+  for (auto it = in_flight_.begin(); it != in_flight_.end() && it->first <= now_;) {
+    if (it->second.to != side) {
+      ++it;
+      continue;
+    }
+    due.push_back(std::move(it->second.bytes));
+    it = in_flight_.erase(it);
+  }
+  std::vector<RxPacket> burst(due.size());
+  for (size_t i = 0; i < due.size(); ++i) {
+    burst[i].data = due[i].data();
+    burst[i].length = static_cast<uint32_t>(due[i].size());
+  }
+  if (!burst.empty()) stacks_[side]->receive(burst, now_);
+  return !burst.empty();
+}
+
+bool StackNetwork::transmit(int side) {
+  constexpr size_t kFrames = 32;
+  constexpr size_t kSize = 10240;
+  static std::vector<std::byte> memory(kFrames * kSize);
+  bool any = false;
+  for (int rounds = 0; rounds < 64; ++rounds) {
+    std::array<TxFrame, kFrames> frames;
+    for (size_t i = 0; i < kFrames; ++i) {
+      frames[i].data = memory.data() + i * kSize;
+      frames[i].capacity = kSize;
+    }
+    const size_t n = stacks_[side]->egress(now_, frames);
+    for (size_t i = 0; i < n; ++i) {
+      carry(side, {frames[i].data, frames[i].data + frames[i].length});
+    }
+    any = any || n != 0;
+    if (n < kFrames) break;
+  }
+  return any;
+}
+
+bool StackNetwork::publish(int side) {
+  bool any = false;
+  if (!stacks_[side]->wants_publish()) return false;
+  stacks_[side]->publish(256, [&](const AppEvent& event) {
+    const bool taken = apps_[side].at(event.socket.app)->on_event(event);
+    any = any || taken;
+    return taken;
+  });
+  return any;
+}
+
+bool StackNetwork::turn(int side) {
+  bool busy = receive(side);
+  stacks_[side]->advance(now_);
+  busy = publish(side) || busy;
+  if (on_turn) on_turn(side);
+  busy = transmit(side) || busy;
+  return publish(side) || busy;
+}
+
+Time StackNetwork::next_event() const {
+  Time next = in_flight_.empty() ? kNever : in_flight_.begin()->first;
+  for (const auto& stack : stacks_) next = std::min(next, stack->next_deadline());
+  return next;
+}
+
+bool StackNetwork::run(const std::function<bool()>& done, Duration limit) {
+  const Time end = now_ + limit;
+  while (now_ <= end) {
+    for (bool busy = true; busy;) {
+      busy = turn(0);
+      busy = turn(1) || busy;
+      if (done()) return true;
+    }
+    const Time next = next_event();
+    if (next == kNever) break;
+    now_ = std::max(next, now_ + 1us);
+  }
+  now_ = end;  // no turn has seen a later time
+  return done();
+}
+
+void StackNetwork::run_for(Duration time) {
+  const Time end = now_ + time;
+  run([] { return false; }, time);
+  now_ = end;
+}
+
+}  // namespace postern::test
