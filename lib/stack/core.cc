@@ -124,6 +124,7 @@ void StackCore::advance(Time now) noexcept {
     counters.drop(Drop::neighbor_unreachable, neighbors_.take_failed_frames());
   }
   neighbors_settled();
+  if (arp_.next_deadline() <= now) announce();
   if (!detaching_.empty()) detach_some();
   reap();
 }
