@@ -2,10 +2,31 @@
 
 namespace postern {
 
+namespace {
+
+bool is_prime(uint64_t n) {
+  if (n % 2 == 0) return n == 2;
+  for (uint64_t d = 3; d * d <= n; d += 2) {
+    if (n % d == 0) return false;
+  }
+  return n > 1;
+}
+
+// A load of 2/3, and a prime: then every stride visits every bucket before it comes round. With a
+// common factor some flows would have two or three buckets only, and be refused in a table that has
+// room.
+size_t bucket_count_for(uint32_t max_entries) {
+  constexpr uint64_t kFill = 2 * FlowIndex::kSlots;
+  uint64_t n = (uint64_t{max_entries} * 3 + kFill - 1) / kFill;
+  while (n > FlowIndex::kMaxProbe && !is_prime(n)) ++n;
+  return n;
+}
+
+}  // namespace
+
 FlowIndex::FlowIndex(uint32_t max_entries, const HashSecret& secret, bool prefault)
     : hash_(secret),
-      // A load of 3/4: ceil(max / 7.5) buckets.
-      buckets_((uint64_t{max_entries} * 4 + 3 * kSlots - 1) / (3 * kSlots), prefault),
+      buckets_(bucket_count_for(max_entries), prefault),
       bucket_count_(static_cast<uint32_t>(buckets_.size())),
       max_entries_(max_entries) {
   assert(max_entries > 0 && max_entries < kNoFlow);
@@ -54,15 +75,9 @@ bool FlowIndex::erase(const FlowKey& key, uint32_t value) noexcept {
 }
 
 uint64_t FlowIndex::displaced() const noexcept {
-  uint64_t entries = 0;
-  uint64_t past_first = 0;
-  for (const Bucket& bucket : buckets_) {
-    for (const uint16_t tag : bucket.tags) entries += tag != 0 ? 1 : 0;
-    past_first += bucket.overflow;
-  }
-  // An entry k buckets down its sequence counts k times: an upper bound that is close, since
-  // second steps are rare.
-  return past_first < entries ? past_first : entries;
+  uint64_t steps = 0;
+  for (const Bucket& bucket : buckets_) steps += bucket.overflow;
+  return steps;
 }
 
 }  // namespace postern

@@ -2,10 +2,11 @@
 // a lookup, whole bursts at a time.
 //
 // A bucket is one cache line: ten 16-bit tags, ten 32-bit values, and how many entries went past it
-// because it was full. An entry lives in the first bucket of its probe sequence that had room. A
-// lookup leaves a bucket only if something went past it, so there are no tombstones, and deletion
-// leaves the table as if the entry had never been. Keys are elsewhere (in the connection, or in an
-// array of the table's): a tag match names a candidate, the full key decides.
+// because it was full. An entry lives in the first bucket of its probe sequence that had room when
+// it came. A lookup leaves a bucket only if something went past it and is still there, so there are
+// no tombstones; under endless churn at full load one entry in ten lives past its first bucket.
+// Keys are elsewhere (in the connection, or in an array of the table's): a tag match names a
+// candidate, the full key decides.
 //
 // The hash is keyed (base/hash.h), so that nobody can aim at a bucket, and a probe sequence has at
 // most kMaxProbe buckets, so that nothing depends on that.
@@ -61,7 +62,7 @@ class FlowIndex {
   static constexpr unsigned kMaxProbe = 16;
   static constexpr size_t kBurst = 32;  // lookups in flight at a time
 
-  // Room for max_entries flows (at least 1) at a load of 3/4: 8.5 bytes a flow. Throws
+  // Room for max_entries flows (at least 1) at a load of 2/3: 9.6 bytes a flow. Throws
   // std::bad_alloc.
   FlowIndex(uint32_t max_entries, const HashSecret& secret, bool prefault = false);
 
@@ -90,7 +91,8 @@ class FlowIndex {
   [[nodiscard]] uint32_t size() const noexcept { return size_; }
   [[nodiscard]] uint32_t capacity() const noexcept { return max_entries_; }
   [[nodiscard]] size_t memory() const noexcept { return buckets_.size() * sizeof(Bucket); }
-  // Entries that do not live in their first bucket. Walks the table; for tests and reports.
+  // Buckets that all lookups of present keys visit beyond the first. Walks the table; for tests and
+  // reports.
   [[nodiscard]] uint64_t displaced() const noexcept;
 
  private:
@@ -114,7 +116,7 @@ class FlowIndex {
     return scale(static_cast<uint32_t>(hash >> 32), bucket_count_);
   }
   [[nodiscard]] Probe probe(uint64_t hash) const noexcept {
-    // Neighbours in a small table, so that every bucket is reached; double hashing in a large one.
+    // Double hashing; in a small table neighbours, so that all of it is reached.
     const uint32_t stride = bucket_count_ <= kMaxProbe
                                 ? 1
                                 : 1 + scale(static_cast<uint32_t>(hash >> 16), bucket_count_ - 1);
