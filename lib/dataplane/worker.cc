@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <future>
 #include <optional>
+#include <stdexcept>
 #include <system_error>
 #include <thread>
 
@@ -431,7 +432,7 @@ Duration Worker::Impl::time_to_sleep() const noexcept {
   bool blocked = apps.blocked();
   for (const auto& queue : transmit_queues) blocked |= queue->waiting() > 0;
   if (blocked) until = std::min(until, now + kBlockedNap);
-  return std::min(until, now + 1h) - now;
+  return std::clamp(until, now, now + 1h) - now;
 }
 
 // ---- the thread ----
@@ -468,7 +469,12 @@ void Worker::Impl::leave() noexcept {
 
 // ---- the face ----
 
-Worker::Worker(const WorkerOptions& options) : impl_(std::make_unique<Impl>(*this, options)) {}
+Worker::Worker(const WorkerOptions& options) {
+  if (options.count > 1 && options.mesh == nullptr) {
+    throw std::logic_error("several workers need a WorkerMesh");
+  }
+  impl_ = std::make_unique<Impl>(*this, options);
+}
 Worker::~Worker() { stop(); }
 
 void Worker::start() {
@@ -531,12 +537,13 @@ void Worker::attach(AppId app, Channel* channel, void* book) noexcept {
 
 void Worker::publish_socket(SocketRef socket) noexcept { impl_->apps.publish_socket(socket); }
 
-void Worker::detach(AppId app, bool reset) noexcept { impl_->apps.detach(app, impl_->now, reset); }
-
-void Worker::forget(AppId app) noexcept {
-  if (Channel* channel = impl_->apps.forget(app); channel != nullptr) {
+void Worker::detach(AppId app, bool reset) noexcept {
+  if (Channel* channel = impl_->apps.detach(app, impl_->now, reset); channel != nullptr) {
+    // A pipe whose other end is closed would wake for ever.
     impl_->sleeper.remove_doorbell(channel->worker_doorbell_fd());
   }
 }
+
+void Worker::forget(AppId app) noexcept { impl_->apps.forget(app); }
 
 }  // namespace postern

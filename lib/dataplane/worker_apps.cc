@@ -206,8 +206,10 @@ int WorkerApps::perform(App& app, SocketRef socket, const shm_command& c, Time n
       return stack_.send(socket, c.offset, c.length, (c.flags & SHM_CMD_MORE) != 0,
                          (c.flags & SHM_CMD_WANT_TX) != 0, now);
     }
-    case SHM_OP_SENDTO:
-      return send_datagram(app, socket, c, now);
+    case SHM_OP_SENDTO: {
+      const int error = stack_.consumed(socket, c.rx_head, now);
+      return error != 0 ? error : send_datagram(app, socket, c, now);
+    }
     case SHM_OP_RECEIVED:
       return stack_.consumed(socket, c.rx_head, now);
     case SHM_OP_SHUTDOWN:
@@ -223,8 +225,19 @@ int WorkerApps::perform(App& app, SocketRef socket, const shm_command& c, Time n
   }
 }
 
+// UDP sockets got their address from the control thread; TCP names its own here.
+bool WorkerApps::may_connect(const App& app, SocketRef socket, const shm_request& r) noexcept {
+  const AppRights* rights = app.channel->rights();
+  SocketInfo info;
+  if (rights == nullptr || !stack_.socket_info(socket, &info) || info.protocol != IPPROTO_TCP) {
+    return true;
+  }
+  return rights->may_connect() && (r.local_port == 0 || rights->holds_port(r.local_port));
+}
+
 int WorkerApps::connect(App& app, SocketRef socket, Time now) noexcept {
   const shm_request r = app.channel->request(socket.slot);
+  if (!may_connect(app, socket, r)) return EACCES;
   const int error = stack_.connect(socket, endpoint(r.local_address, r.local_port),
                                    endpoint(r.remote_address, r.remote_port), now);
   if (error == 0) publish_socket(socket);

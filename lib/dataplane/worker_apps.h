@@ -70,6 +70,7 @@ class WorkerApps {
   uint32_t drain_app(AppId id, App& app, Time now) noexcept;
   void execute(AppId id, App& app, const shm_command& command, Time now) noexcept;
   int perform(App& app, SocketRef socket, const shm_command& command, Time now) noexcept;
+  [[nodiscard]] bool may_connect(const App& app, SocketRef socket, const shm_request& r) noexcept;
   int connect(App& app, SocketRef socket, Time now) noexcept;
   int send_datagram(App& app, SocketRef socket, const shm_command& command, Time now) noexcept;
   void answer_error(App& app, const shm_command& command, int error) noexcept;
