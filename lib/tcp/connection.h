@@ -280,13 +280,13 @@ class TcpConnection {
   void mark_all_lost(TcpContext& ctx);
   CongestionView congestion_view(const TcpContext& ctx, uint32_t flight);
   const CongestionControl& congestion() const { return kCongestion[congestion_]; }
-  void reduce(TcpContext& ctx);
+  void reduce(TcpContext& ctx, uint32_t flight);
   void enter_recovery(TcpContext& ctx);
   void start_loss(TcpContext& ctx);
   void leave_recovery();
   void proportional_rate(uint32_t delivered, bool safe);
   void grow(TcpContext& ctx, const Acked& acked, uint32_t flight);
-  void on_congestion_echo(TcpContext& ctx);
+  void on_congestion_echo(TcpContext& ctx, uint32_t flight);
   void try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
   bool tail_probe_useful() const;
   Duration tail_probe_timeout(const TcpContext& ctx) const;
@@ -313,6 +313,7 @@ class TcpConnection {
   void on_keepalive(TcpContext& ctx);
   bool patience_over(const TcpContext& ctx) const;
   bool given_up(const TcpContext& ctx) const;
+  bool answered(const TcpContext& ctx) const;
 
   // ---- invariants.cc ----
   void check_send_invariants(const TcpContext& ctx) const;

@@ -23,7 +23,7 @@ void TcpConnection::open_passive(TcpContext& ctx, const TcpSegment& syn, uint16_
 
 void TcpConnection::open(TcpContext& ctx, uint16_t mss) {
   iss_ = ctx.isn;
-  snd_una_ = snd_nxt_ = fack_ = iss_;
+  snd_una_ = snd_nxt_ = fack_ = snd_small_ = iss_;
   snd_end_ = iss_ + 1;
   newest_ = TcpRange{iss_, iss_};
   ts_offset_ = ctx.ts_offset;

@@ -8,9 +8,10 @@ constexpr uint16_t kMaxOutOfOrder = 128;  // ranges per connection
 constexpr uint32_t kMaxSack = 4;
 }  // namespace
 
-// Right edge that memory allows now.
+// Right edge that buffer, memory and the window field allow now.
 uint32_t TcpConnection::receive_limit(const TcpContext& ctx) const {
-  return seq_min(rcv_limit_, stored_end(ctx) + ctx.receive_room);
+  const uint32_t field = rcv_nxt_ + (65535U << flags_.rcv_scale);
+  return seq_min(field, seq_min(rcv_limit_, stored_end(ctx) + ctx.receive_room));
 }
 
 // RFC 9293 3.8.6.2.2: the right edge moves by at least this, unless nothing is left whose removal
@@ -30,8 +31,7 @@ uint16_t TcpConnection::select_window(TcpContext& ctx) {
   if (seq_ge(limit, edge + (drained ? 1 : window_step()))) edge = limit;
   const uint32_t unit = 1U << flags_.rcv_scale;
   uint32_t field = (edge - rcv_nxt_) >> flags_.rcv_scale;
-  if (seq_lt(rcv_nxt_ + field * unit, rcv_adv_) &&
-      seq_le(rcv_nxt_ + (field + 1) * unit, rcv_limit_)) {
+  if (seq_lt(rcv_nxt_ + field * unit, rcv_adv_) && seq_le(rcv_nxt_ + (field + 1) * unit, limit)) {
     ++field;
   }
   if (field > 65535) field = 65535;

@@ -251,7 +251,7 @@ void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s,
   if (!calm || flags_.loss_marks || acked.dsack || (acked.bytes == 0 && flight != 0)) {
     recover(ctx, s, acked, same_window, calm);
   }
-  if (flags_.ecn && (s.flags & tcp_flag::ece) != 0) on_congestion_echo(ctx);
+  if (flags_.ecn && (s.flags & tcp_flag::ece) != 0) on_congestion_echo(ctx, flight);
   if (flags_.in_recovery) {
     proportional_rate(acked.delivered, acked.bytes != 0 && !acked.lost_more);
   } else if (acked.bytes != 0) {
@@ -314,7 +314,6 @@ void TcpConnection::count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, A
     dupacks_ =
         static_cast<uint8_t>(dupacks_ > segments && flags_.in_recovery ? dupacks_ - segments : 0);
     if (flags_.in_recovery) mark_front_lost(ctx);  // a partial ACK
-    reno_guard_ = false;
   } else if (flight != 0 && s.length == 0 && (s.flags & (tcp_flag::syn | tcp_flag::fin)) == 0 &&
              same_window && s.ack == snd_una_) {
     if (dupacks_ < 255) ++dupacks_;
@@ -325,7 +324,8 @@ void TcpConnection::count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, A
   sacked_bytes_ = flags_.in_loss ? 0 : left < limit ? left : limit;
   flags_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
   // RFC 6582 3.2 step 2: not again for the window that was just repaired.
-  if (dupacks_ >= kDupThresh && !flags_.in_recovery && !flags_.in_loss && !reno_guard_) {
+  const bool guarded = reno_guard_ && snd_una_ == recovery_point_;
+  if (dupacks_ >= kDupThresh && !flags_.in_recovery && !flags_.in_loss && !guarded) {
     mark_front_lost(ctx);
   }
 }
@@ -450,18 +450,18 @@ CongestionView TcpConnection::congestion_view(const TcpContext& ctx, uint32_t fl
 }
 
 // RFC 5681 3.1 (4), with what is needed to take it back.
-void TcpConnection::reduce(TcpContext& ctx) {
+void TcpConnection::reduce(TcpContext& ctx, uint32_t flight) {
   undo_cwnd_ = cwnd_;
   undo_ssthresh_ = ssthresh_;
   undo_pending_ = 0;
   resent_ts_ = 0;
   flags_.undo = true;
-  ssthresh_ = congestion().on_congestion(congestion_view(ctx, snd_nxt_ - snd_una_));
+  ssthresh_ = congestion().on_congestion(congestion_view(ctx, flight));
 }
 
 void TcpConnection::enter_recovery(TcpContext& ctx) {
   ctx.counters->add(Counter::tcp_fast_retransmits);
-  reduce(ctx);
+  reduce(ctx, snd_nxt_ - snd_una_);
   recovery_point_ = snd_nxt_;
   recovery_flight_ = snd_nxt_ - snd_una_;
   prr_delivered_ = prr_out_ = 0;
@@ -472,7 +472,7 @@ void TcpConnection::enter_recovery(TcpContext& ctx) {
 
 void TcpConnection::start_loss(TcpContext& ctx) {
   if (!flags_.in_recovery && !flags_.in_loss) {
-    reduce(ctx);
+    reduce(ctx, snd_nxt_ - snd_una_);
     congestion().on_timeout(congestion_view(ctx, snd_nxt_ - snd_una_));
   }
   cwnd_ = mss_;
@@ -493,6 +493,7 @@ void TcpConnection::leave_recovery() {
     sacked_bytes_ = 0;
     flags_.loss_marks = lost_bytes_ != 0;
     reno_guard_ = true;
+    recovery_point_ = snd_una_;
   }
   if (reorder_persist_ != 0 && --reorder_persist_ == 0) reorder_steps_ = 1;
 }
@@ -531,10 +532,10 @@ void TcpConnection::grow(TcpContext& ctx, const Acked& acked, uint32_t flight) {
 }
 
 // RFC 3168 6.1.2: once per window.
-void TcpConnection::on_congestion_echo(TcpContext& ctx) {
+void TcpConnection::on_congestion_echo(TcpContext& ctx, uint32_t flight) {
   if (flags_.in_recovery || flags_.in_loss) return;
   if (ecn_reduced_ && seq_lt(snd_una_, recovery_point_)) return;
-  reduce(ctx);
+  reduce(ctx, flight);
   flags_.undo = false;
   ecn_reduced_ = flags_.cwr_pending = true;
   recovery_point_ = snd_nxt_;
@@ -589,9 +590,15 @@ bool TcpConnection::send_tail_probe(TcpContext& ctx, TcpSegment& out) {
     arm_retransmit(ctx);
     return false;
   }
-  const uint32_t most = mss_ + (flags_.fin_sent ? 1U : 0U);
+  // The last segment as it went out, if the range began with a full one.
+  const uint32_t fin = flags_.fin_sent ? 1 : 0;
+  const uint32_t rest = (newest_.size() - fin) % mss_;
+  const uint32_t most = (rest == 0 ? mss_ : rest) + fin;
   if (newest_.size() > most && split_range(ctx, 0, newest_.right - most) == 0) {
-    arm(Timer::rto, deadline(ctx, rto(ctx)));
+    // Without a node it cannot be told apart: the timeout, when it would have been.
+    const Duration waited = microseconds(to_us(ctx.now) - newest_.time);
+    const Duration whole = rto(ctx);
+    arm(Timer::rto, deadline(ctx, whole > waited ? whole - waited : Duration{}));
     return false;
   }
   resend(ctx, newest_);
@@ -616,7 +623,7 @@ void TcpConnection::check_tail_probe(TcpContext& ctx, const TcpSegment& s, const
   } else if (seq_gt(s.ack, tail_end_)) {
     flags_.tail_probed = false;
     if (flags_.in_recovery || flags_.in_loss) return;
-    reduce(ctx);
+    reduce(ctx, snd_nxt_ - snd_una_ + acked.bytes);
     flags_.undo = false;
     if (cwnd_ > ssthresh_) cwnd_ = ssthresh_;
   } else if (acked.bytes == 0 && s.sack_count == 0 && s.length == 0) {

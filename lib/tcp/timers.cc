@@ -55,14 +55,13 @@ void TcpConnection::arm_retransmit(TcpContext& ctx) {
     return;
   }
   if (snd_una_ != snd_nxt_) {
-    if (tail_probe_useful()) {
-      const Duration timeout = tail_probe_timeout(ctx);
-      if (timeout < rto(ctx)) {
-        arm(Timer::tail_probe, ctx.now + timeout);
-        return;
-      }
+    const Duration timeout = rto(ctx);
+    if (tail_probe_useful()) {  // RFC 8985 7.2: at the latest when the RTO would expire
+      const Duration probe = tail_probe_timeout(ctx);
+      arm(Timer::tail_probe, deadline(ctx, probe < timeout ? probe : timeout));
+    } else {
+      arm(Timer::rto, deadline(ctx, timeout));
     }
-    arm(Timer::rto, deadline(ctx, rto(ctx)));
     return;
   }
   if (snd_end_ == snd_nxt_) {
@@ -133,7 +132,11 @@ void TcpConnection::on_retransmit_timer(TcpContext& ctx) {
       on_rto(ctx);
       break;
     case Timer::tail_probe:
-      flags_.tail_now = flags_.output = true;
+      if (patience_over(ctx)) {
+        on_rto(ctx);
+      } else {
+        flags_.tail_now = flags_.output = true;
+      }
       break;
     case Timer::reorder:
       on_reorder_timer(ctx);
@@ -176,10 +179,8 @@ void TcpConnection::on_rto(TcpContext& ctx) {
   if (snd_una_ == snd_nxt_) return;
   // The peer has closed its window over data in flight, and answers: that is no failing path
   // (RFC 9293 3.8.6.1).
-  const uint32_t silent_ms = to_ms(ctx.now) - last_rx_ms_;
-  const bool shut =
-      snd_wnd_ == 0 && !flags_.orphan && std::chrono::milliseconds(silent_ms) < ctx.config->rto_max;
-  if (given_up(ctx) && !(shut && user_timeout_ms_ == 0)) {
+  if (snd_wnd_ == 0 && !flags_.orphan && answered(ctx)) retries_ = 0;
+  if (given_up(ctx)) {
     fail(ctx, soft_error_ != 0 ? soft_error_ : ETIMEDOUT, true);
     return;
   }
@@ -192,11 +193,15 @@ void TcpConnection::on_rto(TcpContext& ctx) {
   arm(Timer::rto, deadline(ctx, rto(ctx)));
 }
 
-// RFC 9293 3.8.6.1.
+// Whether the peer was heard since the timer that expires now was started.
+bool TcpConnection::answered(const TcpContext& ctx) const {
+  return std::chrono::milliseconds(to_ms(ctx.now) - last_rx_ms_) <= rto(ctx);
+}
+
+// RFC 9293 3.8.6.1: answers keep the connection open for ever, but not for an orphan.
 void TcpConnection::on_persist(TcpContext& ctx) {
-  const uint32_t silent_ms = to_ms(ctx.now) - last_rx_ms_;
-  const bool answered = std::chrono::milliseconds(silent_ms) < ctx.config->rto_max;
-  if (patience_over(ctx) || (given_up(ctx) && (flags_.orphan || !answered))) {
+  if (!flags_.orphan && answered(ctx)) retries_ = 0;
+  if (given_up(ctx)) {
     fail(ctx, soft_error_ != 0 ? soft_error_ : ETIMEDOUT, true);
     return;
   }
