@@ -266,6 +266,7 @@ struct context {
   uint32_t empty_looks;   /* drains that found nothing */
   int64_t session_looked; /* when the session was last looked at */
   int session_fd;
+  int kick_fd; /* eventfd that ends the leader's sleep */
   const struct shm_header* daemon_header;
   void* daemon_map;
   size_t daemon_size;

@@ -185,12 +185,7 @@ void watches_notify(struct context* c, uint32_t primary) {
   lock_release(&c->watch_lock);
 }
 
-static void notify_record(struct context* c, uint32_t index) {
-  if (load(&c->watches[index]) != NULL) watches_notify(c, index);
-}
-
 void watches_notify_all(struct context* c) {
-  descriptor_for_each(c, notify_record);
   lock_acquire(&c->watch_lock);
   for (postern_queue* q = c->queues; q != NULL; q = q->next) {
     lock_acquire(&q->lock);
@@ -395,6 +390,17 @@ static int collect(postern_queue* q, struct postern_event* events, int n) {
   return found;
 }
 
+/* The daemon is gone: once, everything is reported (POLLERR). */
+static void announce_death(postern_queue* q) {
+  struct context* c = q->context;
+  if (exchange(&q->death_told, 1) != 0) return;
+  lock_acquire(&c->watch_lock);
+  for (size_t fd = 0; fd < q->by_fd_size; ++fd) {
+    if (q->by_fd[fd] != NULL) notify(q->by_fd[fd]);
+  }
+  lock_release(&c->watch_lock);
+}
+
 static bool take_woken(postern_queue* q) { return load(&q->woken) && exchange(&q->woken, 0) != 0; }
 
 static int queue_sleep(postern_queue* q, struct postern_event* events, int n, int64_t deadline) {
@@ -403,6 +409,7 @@ static int queue_sleep(postern_queue* q, struct postern_event* events, int n, in
       .word = &q->seq, .sleepers = &q->sleepers, .what = (uint32_t)WAITS_FOR_QUEUE};
   for (;;) {
     const uint32_t seen = load(&q->seq);
+    if (load(&c->dead)) announce_death(q);
     const int found = collect(q, events, n);
     if (found != 0 || take_woken(q)) return found;
     if (load(&c->dead)) return fail(ECONNABORTED);
@@ -418,6 +425,7 @@ int postern_queue_wait(postern_queue* q, struct postern_event* events, int n, in
   if (n < 1) return fail(EINVAL);
   if (load_relaxed(&q->armed)) disarm(q);
   drain_all(c);
+  if (load(&c->dead)) announce_death(q);
   const int found = collect(q, events, n);
   if (found != 0 || take_woken(q)) return found;
   if (timeout_ms == 0) return load(&c->dead) ? fail(ECONNABORTED) : 0;
@@ -471,6 +479,6 @@ int postern_queue_arm(postern_queue* q) {
   for (uint32_t i = 0; i < c->channel_count && fresh; ++i) sleep_enter(c, &c->channels[i]);
   report_consumed(c);
   check_daemon(c, false);
-  if (load(&c->dead) && exchange(&q->death_told, 1) == 0) return 1;
+  if (load(&c->dead) && !load(&q->death_told)) return 1;
   return load_relaxed(&q->ready_count) != 0 || load(&q->woken);
 }

@@ -68,6 +68,11 @@ static void command_end(struct context* c, struct channel* ch, const struct comm
   ring_worker(c, ch);
 }
 
+/* The daemon reads rx_head in these only. */
+static bool reports_consumption(uint8_t op) {
+  return op == SHM_OP_SEND || op == SHM_OP_SENDTO || op == SHM_OP_RECEIVED || op == SHM_OP_CLOSE;
+}
+
 void command_push(struct context* c, uint32_t index, const struct command* command) {
   struct channel* ch = channel_of(c, index);
   struct record* r = record_at(c, index);
@@ -78,7 +83,7 @@ void command_push(struct context* c, uint32_t index, const struct command* comma
   }
   /* Read under the lock: what is reported never goes backwards. */
   const uint32_t rx_head = load(&r->rx_head);
-  store_relaxed(&r->rx_reported, rx_head);
+  if (reports_consumption(command->op)) store_relaxed(&r->rx_reported, rx_head);
   command_end(c, ch, command, slot_of(c, index), load_relaxed(&r->generation), rx_head);
 }
 

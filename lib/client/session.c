@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -243,6 +244,17 @@ static void unmap(struct context* c) {
   if (c->client_map != NULL && c->client_map != MAP_FAILED) munmap(c->client_map, c->client_size);
 }
 
+/* 0 or an errno; what is open is the caller's to close. */
+static int open_resources(struct context* c, const struct shm_attach_reply* reply, const int* fds) {
+  c->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (c->kick_fd < 0) return errno;
+  if (!open_maps(c, reply, fds)) {
+    return c->daemon_map == MAP_FAILED || c->client_map == MAP_FAILED ? ENOMEM : EPROTO;
+  }
+  c->watches = calloc((size_t)c->channel_count << c->slot_shift, sizeof(struct watch*));
+  return c->watches != NULL ? 0 : ENOMEM;
+}
+
 static int open_context(int session, const struct shm_attach_reply* reply, int* fds, int count) {
   if (reply->error != 0) return refused(reply);
   if (reply->channel_count < 1 || reply->channel_count > SHM_MAX_CHANNELS ||
@@ -251,14 +263,9 @@ static int open_context(int session, const struct shm_attach_reply* reply, int* 
   }
   struct context* c = calloc(1, sizeof *c);
   if (c == NULL) return fail(ENOMEM);
-  const size_t records = (size_t)reply->channel_count;
-  if (open_maps(c, reply, fds)) {
-    c->watches = calloc(records << c->slot_shift, sizeof(struct watch*));
-  }
-  if (c->watches == NULL) {
-    const int error = c->daemon_map == MAP_FAILED || c->client_map == MAP_FAILED || c->slots != 0
-                          ? ENOMEM
-                          : EPROTO;
+  const int error = open_resources(c, reply, fds);
+  if (error != 0) {
+    if (c->kick_fd >= 0) close(c->kick_fd);
     unmap(c);
     free(c);
     return fail(error);
@@ -280,6 +287,7 @@ static int open_context(int session, const struct shm_attach_reply* reply, int* 
 static void close_context(struct context* c) {
   store(&current, NULL);
   close(c->session_fd);
+  close(c->kick_fd);
   for (uint32_t i = 0; i < c->channel_count; ++i) {
     close(c->channels[i].ring_fd);
     close(c->channels[i].wake_fd);

@@ -5,7 +5,8 @@
  * Nobody is left asleep: a follower counts itself in `followers`, then looks whether there is a
  * leader; a leader clears `leader`, then looks at `followers`. A leader that is about to sleep sets
  * `leader_asleep`, then looks at what it waits for; whoever changes something while others wait
- * does so first, then looks at `leader_asleep` and kicks (a byte into our own doorbell). */
+ * does so first, then looks at `leader_asleep` and kicks, by an eventfd of its own: bytes in the
+ * doorbell may be read by another sleeper. */
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -27,7 +28,7 @@ void kick_leader(struct context* c, uint32_t what) {
   if (load_relaxed(&c->app->leader_waits) != what) return;
   if (exchange(&c->app->leader_asleep, 0) == 0) return;
   const uint64_t one = 1;
-  (void)!write(c->channels[0].wake_fd, &one, sizeof one);
+  (void)!write(c->kick_fd, &one, sizeof one);
 }
 
 static bool over(struct context* c, const struct wait* w, uint32_t seen) {
@@ -62,21 +63,25 @@ static bool spin(struct context* c, const struct wait* w, uint32_t seen, int64_t
 
 /* Sleeps until a doorbell, the session or the deadline. 0, ETIMEDOUT or EINTR. */
 static int sleep_on_doorbells(struct context* c, int64_t deadline) {
-  struct pollfd fds[SHM_MAX_CHANNELS + 1];
+  struct pollfd fds[SHM_MAX_CHANNELS + 2];
+  const uint32_t session = c->channel_count, kick = session + 1;
   for (uint32_t i = 0; i < c->channel_count; ++i) {
     fds[i] = (struct pollfd){.fd = c->channels[i].wake_fd, .events = POLLIN};
   }
-  fds[c->channel_count] = (struct pollfd){.fd = c->session_fd, .events = POLLRDHUP};
+  fds[session] = (struct pollfd){.fd = c->session_fd, .events = POLLRDHUP};
+  fds[kick] = (struct pollfd){.fd = c->kick_fd, .events = POLLIN};
   struct timespec left = {0};
   if (deadline != FOREVER) {
     const int64_t ns = deadline - now_ns();
     if (ns > 0) left = (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
   }
   fetch_add(&c->sleeps, 1);
-  const int n = ppoll(fds, c->channel_count + 1, deadline == FOREVER ? NULL : &left, NULL);
+  const int n = ppoll(fds, kick + 1, deadline == FOREVER ? NULL : &left, NULL);
   if (n < 0) return EINTR;
   if (n == 0) return ETIMEDOUT;
-  if (fds[c->channel_count].revents != 0) check_daemon(c, true);
+  uint64_t count;
+  if (fds[session].revents != 0) check_daemon(c, true);
+  if (fds[kick].revents != 0) (void)!read(c->kick_fd, &count, sizeof count);
   return 0;
 }
 
