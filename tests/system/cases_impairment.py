@@ -65,7 +65,7 @@ def everything_at_once(world):
 
 @case(seconds=120)
 def handshakes_survive_loss(world):
-    world.start(impair={"seed": 3, "loss": "20%"}, tcp={"rto_initial": "100ms"})
+    world.start(impair={"seed": 3, "loss": "20%"}, tcp={"rto_initial": "100ms", "rto_min": "100ms"})
     world.serve_echo()
     for i in range(20):
         with world.connect(7, timeout=40) as sock:
