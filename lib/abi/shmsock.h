@@ -196,7 +196,7 @@ enum shm_op {
   SHM_OP_CONNECT = 2,   /* addresses in shm_request[slot]; TCP: answered by CONNECTED or ERROR.
                            UDP: sets the peer; remote port 0 dissolves it. */
   SHM_OP_SEND = 3,      /* offset, length in the transmit region; rx_head as in RECEIVED */
-  SHM_OP_SENDTO = 4,    /* offset, length: a shm_datagram record */
+  SHM_OP_SENDTO = 4,    /* offset, length: a shm_datagram record; rx_head as in RECEIVED */
   SHM_OP_RECEIVED = 5,  /* rx_head: the client has consumed up to here */
   SHM_OP_SHUTDOWN = 6,  /* arg: SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2 */
   SHM_OP_CLOSE = 7,     /* arg: 0 close as POSIX does, 1 abort with RST (linger 0) */
@@ -218,7 +218,7 @@ struct shm_command {
   uint16_t arg;
   uint32_t slot;
   uint32_t generation;
-  uint32_t rx_head; /* SEND, RECEIVED, CLOSE: bytes consumed */
+  uint32_t rx_head; /* SEND, SENDTO, RECEIVED, CLOSE: bytes consumed */
   uint32_t length;
   uint64_t offset; /* from the start of the transmit region of this channel */
 };
