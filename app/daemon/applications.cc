@@ -149,9 +149,11 @@ Application& Applications::create(const SessionPtr& session, const AccessRule& r
   app->rule = &rule;
   app->session = session;
   const auto channels = static_cast<uint32_t>(calls_.workers());
+  app->rights = std::make_unique<AppRights>(rule.connect);
   app->segment = AppSegment::create(segment_options(rule, request.slots, channels));
   for (uint32_t c = 0; c < channels; ++c) {
     app->channels.push_back(std::make_unique<Channel>(*app->segment, c));
+    app->channels.back()->set_rights(app->rights.get());
     app->books.push_back(std::make_unique<std::byte[]>(book_size(*app->channels.back())));
   }
   return *apps_.emplace(app->id, std::move(app)).first->second;
@@ -246,6 +248,7 @@ void Applications::bind(Application& app, const shm_bind_request& request) {
   const PortTable::Result result = ports_.bind(wanted, random_());
   if (result.error != 0) return refuse(result.error, std::strerror(result.error));
   if (protocol == IPPROTO_UDP) return open_udp(app, result.binding);
+  app.rights->set_port(result.local.port, true);
   reply_bound(app, request.type, result.binding);
 }
 
@@ -264,7 +267,7 @@ void Applications::open_udp(Application& app, uint32_t binding) {
         const int error = first_error(errors);
         if (error == 0) return reply_bound(app, SHM_REQ_BIND, binding);
         close_everywhere(app.id, reservation);
-        ports_.unbind(app.id, binding);
+        release_binding(app, binding);
         app.session->reply(bind_refusal(SHM_REQ_BIND, error, std::strerror(error)));
       });
 }
@@ -295,6 +298,13 @@ void Applications::listen(Application& app, const shm_bind_request& request) {
         ports_.unlisten(binding);
         app.session->reply(bind_refusal(SHM_REQ_LISTEN, error, std::strerror(error)));
       });
+}
+
+void Applications::release_binding(Application& app, uint32_t binding) {
+  const Reservation gone = *ports_.find(app.id, binding);
+  ports_.unbind(app.id, binding);
+  if (gone.protocol != IPPROTO_TCP) return;
+  app.rights->set_port(gone.local.port, ports_.holds(app.id, IPPROTO_TCP, gone.local.port));
 }
 
 void Applications::reply_bound(Application& app, uint32_t type, uint32_t binding) {
@@ -333,7 +343,7 @@ void Applications::unbind_when_closed(AppId id, uint32_t binding, int tries) {
   if (own == nullptr) return;
   if (tries == 0) {
     if (own->protocol == IPPROTO_UDP || own->listening) close_everywhere(id, *own);
-    ports_.unbind(id, binding);
+    release_binding(*app, binding);
     shm_bind_reply reply = bind_refusal(SHM_REQ_UNBIND, 0, "");
     reply.binding = binding;
     return app->session->reply(reply);

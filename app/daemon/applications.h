@@ -31,6 +31,7 @@ struct Application {
   Credentials peer;
   const AccessRule* rule = nullptr;
   State state = State::attaching;
+  std::unique_ptr<AppRights> rights;
   std::unique_ptr<AppSegment> segment;
   std::vector<std::unique_ptr<Channel>> channels;   // by worker
   std::vector<std::unique_ptr<std::byte[]>> books;  // by worker: AppMemory::book
@@ -78,6 +79,8 @@ class Applications final : public SessionHandler {
   void unbind(Application& app, const shm_bind_request& request);
   void unbind_when_closed(AppId id, uint32_t binding, int tries);
   void close_everywhere(AppId id, const Reservation& reservation);
+  // Removes the reservation and, with its last one, the right to its TCP port.
+  void release_binding(Application& app, uint32_t binding);
   void reply_bound(Application& app, uint32_t type, uint32_t binding);
 
   void leave(Application& app, bool reset);

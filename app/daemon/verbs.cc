@@ -106,11 +106,17 @@ std::string_view state_name(const SocketInfo& socket) {
   return "?";
 }
 
+// "Any" is shown in the family of the other side.
+Endpoint remote_of(const SocketInfo& socket) {
+  const bool v4 = socket.remote.address.is_any() && socket.local.address.is_v4();
+  return v4 ? Endpoint{IpAddress::v4(0), socket.remote.port} : socket.remote;
+}
+
 json::object socket_json(const SocketInfo& socket, const Applications& applications) {
   json::object row{{"protocol", socket.protocol == IPPROTO_TCP ? "tcp" : "udp"},
                    {"state", state_name(socket)},
                    {"local", socket.local.to_string()},
-                   {"remote", socket.remote.to_string()},
+                   {"remote", remote_of(socket).to_string()},
                    {"receive_queue", socket.receive_queue},
                    {"send_queue", socket.send_queue},
                    {"orphan", socket.orphan != 0}};

@@ -129,6 +129,12 @@ Reservation* PortTable::find(uint16_t app, uint32_t binding) {
   return found == by_binding_.end() || found->second.app != app ? nullptr : &found->second;
 }
 
+bool PortTable::holds(uint16_t app, uint8_t protocol, uint16_t port) const {
+  const auto [first, last] = by_port_.equal_range(key(protocol, port));
+  return std::any_of(first, last,
+                     [&](const auto& e) { return by_binding_.at(e.second).app == app; });
+}
+
 size_t PortTable::count(uint16_t app) const {
   const auto found = per_app_.find(app);
   return found == per_app_.end() ? 0 : found->second;

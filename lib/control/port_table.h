@@ -48,6 +48,7 @@ class PortTable {
   bool unbind(uint16_t app, uint32_t binding);
   void remove_app(uint16_t app);
 
+  [[nodiscard]] bool holds(uint16_t app, uint8_t protocol, uint16_t port) const;
   // nullptr if it is not this application's. Valid until the next call that is not const.
   [[nodiscard]] Reservation* find(uint16_t app, uint32_t binding);
   [[nodiscard]] size_t size() const { return by_binding_.size(); }

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "abi/shmsock.h"
+#include "shm/rights.h"
 #include "shm/segment.h"
 
 namespace postern {
@@ -63,6 +64,10 @@ class Channel {
   [[nodiscard]] uint32_t slots() const noexcept;
   [[nodiscard]] uint32_t client_slots() const noexcept;
 
+  // What the application may do on its own; outlives the channel. nullptr, until set: everything.
+  void set_rights(const AppRights* rights) noexcept { rights_ = rights; }
+  [[nodiscard]] const AppRights* rights() const noexcept { return rights_; }
+
  private:
   [[nodiscard]] bool refuse(const char* reason) noexcept;
   [[nodiscard]] bool check(const shm_command& command) noexcept;
@@ -94,6 +99,7 @@ class Channel {
   uint32_t rx_units_;
   int worker_doorbell_;
   int client_doorbell_;
+  const AppRights* rights_ = nullptr;
   const char* violation_ = nullptr;
 };
 

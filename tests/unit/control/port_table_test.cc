@@ -143,6 +143,18 @@ TEST_F(PortTableTest, UnbindFreesAtOnce) {
   EXPECT_NE(b.binding, a.binding);
 }
 
+TEST_F(PortTableTest, HoldsWhileAnyReservationIsLeft) {
+  const auto a = table_.bind(want(1, IPPROTO_TCP, kOurs, 80), 0);
+  const auto b = table_.bind(want(1, IPPROTO_TCP, kOurs2, 80), 0);
+  EXPECT_TRUE(table_.holds(1, IPPROTO_TCP, 80));
+  EXPECT_FALSE(table_.holds(1, IPPROTO_UDP, 80));
+  EXPECT_FALSE(table_.holds(2, IPPROTO_TCP, 80));
+  table_.unbind(1, a.binding);
+  EXPECT_TRUE(table_.holds(1, IPPROTO_TCP, 80));
+  table_.unbind(1, b.binding);
+  EXPECT_FALSE(table_.holds(1, IPPROTO_TCP, 80));
+}
+
 TEST_F(PortTableTest, DeathOfAnApplicationFreesItsPortsOnly) {
   for (uint16_t port = 1; port <= 100; ++port) {
     ASSERT_EQ(bind(want(1, IPPROTO_TCP, kOurs, port)), 0);
