@@ -25,6 +25,8 @@ size_t StackCore::egress(Time now, std::span<TxFrame> frames) noexcept {
     const size_t turn = std::min<size_t>(frames.size() - n, kTurn);
     n += socket_output(*socket, frames.subspan(n, turn));
   }
+  // Sockets may have begun to ask for neighbors.
+  if (n < frames.size() && neighbors_.has_work()) n += control_output(frames.subspan(n));
   reap();
   return n;
 }

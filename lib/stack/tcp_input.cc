@@ -40,7 +40,6 @@ Drop StackCore::tcp_input(const RxPacket& packet, const ParsedPacket& p, uint32_
 
 Drop StackCore::tcp_segment(TcpSocket& socket, const TcpSegment& segment,
                             const std::byte* payload) noexcept {
-  counters.add(Counter::tcp_rx_segments);
   if (!socket.in_batch) {
     if (batch_size_ == kBurst) settle_batch();
     socket.in_batch = true;
@@ -52,7 +51,6 @@ Drop StackCore::tcp_segment(TcpSocket& socket, const TcpSegment& segment,
   if (in.accept_data && !socket.owned) events_before_data(socket);
   if (in.accept_data && socket.owned && !socket.closed) {
     socket.rx.store(apps_[socket.app].pool, in.position, payload + in.skip, in.length);
-    counters.add(Counter::tcp_rx_bytes, in.length);
   }
   if (in.drop == Drop::tcp_window_full && ctx.receive_room < segment.length && !socket.closed) {
     return Drop::app_rx_memory;
@@ -180,7 +178,6 @@ void StackCore::on_connected(TcpSocket& socket) noexcept {
     return;
   }
   ++listener->unaccepted;
-  counters.add(Counter::tcp_passive_opens);
   own(socket, listener->app, slot, generation);
   tell(socket, news::accept | news::urgent);
 }

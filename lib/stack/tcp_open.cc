@@ -119,7 +119,6 @@ int StackCore::tcp_active_open(TcpSocket& socket, const Endpoint& local,
   socket.opened = true;
   socket.network_done = false;
   socket.tcp.open_active(ctx, path_mss(route->interface, !remote.address.is_v4()));
-  counters.add(Counter::tcp_active_opens);
   return 0;
 }
 

@@ -31,8 +31,6 @@ size_t StackCore::tcp_output(TcpSocket& socket, std::span<TxFrame> frames) noexc
   while (n < frames.size() && cut_.socket == nullptr) {
     TcpSegment segment;
     if (!socket.tcp.next_segment(tcp_context(socket), segment)) break;
-    counters.add(Counter::tcp_tx_segments);
-    counters.add(Counter::tcp_tx_bytes, segment.length);
     if (resolution != NeighborTable::Resolution::resolved) {
       counters.drop(Drop::neighbor_unreachable);  // as if the network had lost it
       if (++n == frames.size()) break;

@@ -102,7 +102,7 @@ bool StackNetwork::transmit(int side) {
       carry(side, {frames[i].data, frames[i].data + frames[i].length});
     }
     any = any || n != 0;
-    if (n < kFrames) break;
+    if (n < kFrames && !stacks_[side]->wants_egress()) break;
   }
   return any;
 }

@@ -27,8 +27,8 @@ class TestApp {
   struct Options {
     AppId id = 0;
     uint32_t rx_units = 1024;  // 2 MiB
-    uint32_t slots = 1024;
-    uint32_t client_slots = 512;
+    uint32_t slots = 160;
+    uint32_t client_slots = 80;
     uint32_t tx_ring = 1 << 16;  // bytes of transmit memory per socket
   };
   struct Socket {
