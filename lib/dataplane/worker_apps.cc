@@ -249,7 +249,7 @@ int WorkerApps::send_datagram(App& app, SocketRef socket, const shm_command& c, 
   if (!app.channel->datagram(c, &d)) return 0;  // the channel knows why
   return stack_.send_datagram(socket, c.length, c.offset + sizeof(shm_datagram), d.length,
                               IpAddress::v6(d.local), endpoint(d.address, d.port), d.tos, d.ttl,
-                              now);
+                              now, (c.flags & SHM_CMD_WANT_TX) != 0);
 }
 
 // The socket never came to be, so the stack has no event for it.

@@ -66,7 +66,7 @@ class StackCore {
            Time now) noexcept;
   int send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
                     const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
-                    Time now) noexcept;
+                    Time now, bool want_tx = false) noexcept;
   int consumed(SocketRef ref, uint32_t rx_head, Time now) noexcept;
   int shutdown(SocketRef ref, bool read, bool write, Time now) noexcept;
   int close(SocketRef ref, bool abort, uint32_t rx_head, Time now) noexcept;

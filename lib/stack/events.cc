@@ -88,7 +88,6 @@ void StackCore::event_taken(Socket& socket, const AppEvent& event) noexcept {
       destroy_if_done(socket);
       return;
     case AppEvent::Type::update:
-      if (event.tx_acked != socket.told_tx_acked) socket.want_tx = false;
       socket.told_tx_acked = event.tx_acked;
       socket.told_rx_tail = event.rx_tail;
       if (event.new_chain) socket.rx.mark_announced();

@@ -99,7 +99,7 @@ int StackCore::send(SocketRef ref, uint64_t offset, uint32_t length, bool more, 
   auto* socket = find_kind<TcpSocket>(ref, SocketKind::tcp);
   if (socket == nullptr || socket->closed) return ESTALE;
   if (!apps_[ref.app].range_ok(offset, length)) return EPROTO;
-  if (want_tx) socket->want_tx = true;
+  socket->want_tx = want_tx;
   if (length != 0) {
     if (socket->tx.outstanding() + length > kMaxOutstanding) return EPROTO;
     // After a failure or a shutdown nobody takes it; the error was or will be told.
@@ -123,11 +123,12 @@ int StackCore::send(SocketRef ref, uint64_t offset, uint32_t length, bool more, 
 
 int StackCore::send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
                              const IpAddress& local, const Endpoint& remote, uint8_t tos,
-                             uint8_t ttl, Time now) noexcept {
+                             uint8_t ttl, Time now, bool want_tx) noexcept {
   set_now(now);
   auto* socket = find_kind<UdpSocket>(ref, SocketKind::udp);
   if (socket == nullptr || socket->closed) return ESTALE;
   if (!apps_[ref.app].range_ok(offset, length)) return EPROTO;
+  socket->want_tx = want_tx;
   const uint64_t outstanding = socket->tx_tail - socket->tx_acked;
   if (record_bytes < datagram_record_size(length) || outstanding + record_bytes > kMaxOutstanding) {
     return EPROTO;

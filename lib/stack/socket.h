@@ -42,7 +42,7 @@ struct Socket : ListNode<ReadyTag>, ListNode<TouchedTag>, ListNode<AppTag> {
 
   SocketKind kind;
   uint8_t news = 0;
-  bool want_tx = false;  // a writer waits for tx_acked to move
+  bool want_tx = false;  // a writer waits for tx_acked to move; as the last SEND said
   bool closed = false;   // by the application, or it is gone
   bool read_shutdown = false;
   bool write_shutdown = false;

@@ -34,8 +34,9 @@ int Stack::send(SocketRef socket, uint64_t offset, uint32_t length, bool more, b
 }
 int Stack::send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,
                          const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
-                         Time now) noexcept {
-  return core_->send_datagram(socket, record_bytes, offset, length, local, remote, tos, ttl, now);
+                         Time now, bool want_tx) noexcept {
+  return core_->send_datagram(socket, record_bytes, offset, length, local, remote, tos, ttl, now,
+                              want_tx);
 }
 int Stack::consumed(SocketRef socket, uint32_t rx_head, Time now) noexcept {
   return core_->consumed(socket, rx_head, now);

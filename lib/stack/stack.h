@@ -183,7 +183,7 @@ class Stack {
   // datagram that cannot be sent is lost (counted), its record_bytes are given back all the same.
   int send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,
                     const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
-                    Time now) noexcept;
+                    Time now, bool want_tx = false) noexcept;
   // A position before the last one is ignored; one beyond what was delivered is a violation.
   int consumed(SocketRef socket, uint32_t rx_head, Time now) noexcept;
   int shutdown(SocketRef socket, bool read, bool write, Time now) noexcept;
