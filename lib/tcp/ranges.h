@@ -4,6 +4,7 @@
 // then loses precision (coarser send times, an out-of-order segment refused), never correctness.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -31,7 +32,7 @@ static_assert(sizeof(TcpRange) == 16);
 class TcpRangePool {
  public:
   explicit TcpRangePool(uint32_t capacity)
-      : ranges_(capacity + 1), next_(capacity + 1), free_(capacity) {
+      : ranges_(size_t{capacity} + 1), next_(size_t{capacity} + 1), free_(capacity) {
     for (uint32_t i = 1; i < capacity; ++i) next_[i] = i + 1;
     head_ = capacity == 0 ? 0 : 1;
   }
