@@ -3,14 +3,15 @@
  * Each round attaches as any application does, does some honest work (so that sockets, extents and
  * chunks exist), and then writes random and boundary values to every word that it can write:
  * command entries, ring indices, armed words, connect requests, datagram headers, the header and
- * region table of its own segment, its transmit memory while it is being sent, and nonsense on the
- * session socket. The round ends when the daemon evicts it, or after a while by dying with
- * everything open.
+ * region table of its own segment, its transmit memory while it is being sent, its ends of the
+ * doorbells (full, blocking, emptied behind the worker's back), and nonsense on the session socket.
+ * The round ends when the daemon evicts it, or after a while by dying with everything open.
  *
  * It needs nothing of libpostern, so that no check there stands between it and the daemon. The same
  * seed does the same. Exit status: 0 if every attachment succeeded and at least one round was
  * evicted. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -77,6 +78,7 @@ struct attachment {
   struct shm_request* requests;
   unsigned char* tx;
   uint64_t tx_size;
+  uint32_t channel; /* of which the maps below are */
   uint32_t next_command;
 };
 
@@ -127,7 +129,7 @@ static void* region(const struct attachment* a, unsigned char* segment, uint32_t
   const struct shm_header* h = (const void*)segment;
   const struct shm_region* r = (const void*)(segment + h->regions_offset);
   for (uint32_t i = 0; i < h->region_count; ++i) {
-    if (r[i].kind != kind || r[i].channel != 0) continue;
+    if (r[i].kind != kind || r[i].channel != a->channel) continue;
     if (size != NULL) *size = r[i].size;
     return segment + r[i].offset;
   }
@@ -167,6 +169,7 @@ static void attach(struct attachment* a, const char* path) {
     exit(1);
   }
   memcpy(&a->geometry, a->client, sizeof a->geometry);
+  a->channel = below(a->geometry.channel_count);
   a->commands = region(a, a->client, SHM_REGION_COMMAND_RING, NULL);
   a->control = region(a, a->client, SHM_REGION_CHANNEL_CLIENT, NULL);
   a->requests = region(a, a->client, SHM_REGION_REQUESTS, NULL);
@@ -189,7 +192,27 @@ static bool evicted(const struct attachment* a, int patience_ms) {
   }
 }
 
-static void ring_worker(const struct attachment* a) { (void)!write(a->fds[2], &(uint64_t){1}, 8); }
+static int worker_bell(const struct attachment* a) { return a->fds[2 + 2 * a->channel]; }
+
+static void ring_worker(const struct attachment* a) {
+  fcntl(worker_bell(a), F_SETFL, O_RDWR | O_NONBLOCK);
+  (void)!write(worker_bell(a), &(uint64_t){1}, 8);
+}
+
+/* If the daemon's ends were not open file descriptions of their own, its next read or write of a
+ * doorbell would block. */
+static void attack_doorbell(const struct attachment* a) {
+  const int fd = a->fds[2 + 2 * a->channel + below(2)];
+  char junk[4096];
+  memset(junk, 0xff, sizeof junk);
+  fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+  if (below(2) == 0) {
+    while (write(fd, junk, 1 + below(sizeof junk)) > 0) continue;
+  } else {
+    while (read(fd, junk, sizeof junk) > 0) continue;
+  }
+  fcntl(fd, F_SETFL, below(2) == 0 ? O_RDWR : O_RDWR | O_ASYNC);
+}
 
 /* ---- commands ---- */
 
@@ -297,7 +320,7 @@ static void nasty_request(struct attachment* a) {
 /* ---- one blow ---- */
 
 static void strike(struct attachment* a) {
-  switch (below(10)) {
+  switch (below(11)) {
     case 0:
     case 1:
     case 2:
@@ -320,6 +343,9 @@ static void strike(struct attachment* a) {
       break; /* header and region table */
     case 8:
       scribble(a, a->tx, a->tx_size);
+      break;
+    case 9:
+      attack_doorbell(a);
       break;
     default:
       nasty_request(a);
