@@ -26,6 +26,7 @@ class Run {
     if (!options.hosted.empty()) host_.emplace(options.hosted, options.app_socket);
     if (options.mode == Mode::reflect) {
       load_ = make_reflector(options, link_);
+      std::fputs("reflecting\n", stderr);
       return;
     }
     if (!link_.resolve_peer(kArpPatience)) {
