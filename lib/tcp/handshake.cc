@@ -128,6 +128,7 @@ void TcpConnection::establish(TcpContext& ctx, const TcpSegment& s) {
   // RFC 5681 3.1: a lost SYN is a sign of congestion.
   cwnd_ = resent ? mss_ : initial_window(mss_, ctx.config->initial_window);
   syn_was_resent_ = resent;
+  flags_.syn_now = false;
   backoff_ = retries_ = 0;
   flags_.aging = user_timeout_ms_ != 0;
   progress_ms_ = to_ms(ctx.now);
