@@ -199,6 +199,7 @@ class World:
         self.control_socket = directory / "control.sock"
         self.file_prefix = f"postern-test-{os.getpid()}"
         self.daemon = None
+        self.starts = 0
         self.apps = []
         self.others = []
         self.holder = spawn(["unshare", "--net", "--", "sleep", "infinity"])
@@ -246,7 +247,8 @@ class World:
         """Starts posternd; JSON is YAML as well."""
         file = self.dir / "posternd.yaml"
         file.write_text(json.dumps(self.config(**sections), indent=2))
-        self.daemon = Daemon(self, file, self.dir / "posternd.log")
+        self.starts += 1
+        self.daemon = Daemon(self, file, self.dir / f"posternd{self.starts}.log")
         self.daemon.wait_ready()
         return self.daemon
 
