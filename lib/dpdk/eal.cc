@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -260,7 +261,12 @@ Eal::Eal(const EalOptions& options) {
   }
 }
 
-Eal::~Eal() { rte_eal_cleanup(); }
+Eal::~Eal() {
+  // EAL leaves its directory under /run/dpdk even where it keeps nothing in it.
+  const std::string directory = rte_eal_get_runtime_dir();
+  rte_eal_cleanup();
+  ::rmdir(directory.c_str());  // refuses if something is in it
+}
 
 std::string Eal::version() { return rte_version(); }
 
