@@ -36,12 +36,15 @@ class KeyedHash {
     static_assert(sizeof(T) % 8 == 0 && sizeof(T) >= 16 && sizeof(T) <= 48);
     static_assert(std::has_unique_object_representations_v<T>);
     constexpr size_t kWords = sizeof(T) / 8;
-    uint64_t w[kWords];
-    std::memcpy(w, &key, sizeof(T));
+    const auto w = [&key](size_t i) {
+      uint64_t word;
+      std::memcpy(&word, reinterpret_cast<const std::byte*>(&key) + 8 * i, 8);
+      return word;
+    };
     uint64_t state = mask_[kMasks - 1];
     size_t i = 0;
-    for (; i + 1 < kWords; i += 2) state ^= fold(w[i] ^ mask_[i], w[i + 1] ^ mask_[i + 1]);
-    if (i < kWords) state ^= fold(w[i] ^ mask_[i], mask_[i + 1]);
+    for (; i + 1 < kWords; i += 2) state ^= fold(w(i) ^ mask_[i], w(i + 1) ^ mask_[i + 1]);
+    if (i < kWords) state ^= fold(w(i) ^ mask_[i], mask_[i + 1]);
     return fold(state ^ mask_[kMasks - 2], std::rotl(state, 32) ^ mask_[kMasks - 3]);
   }
 

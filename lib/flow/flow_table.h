@@ -20,6 +20,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "base/address.h"
@@ -47,7 +48,18 @@ struct FlowKey {
         remote_port(remote_port_),
         local_port(local_port_),
         protocol(ip_protocol) {}
-  friend bool operator==(const FlowKey&, const FlowKey&) = default;
+  // Word by word and without a branch: nearly always true when asked.
+  friend bool operator==(const FlowKey& a, const FlowKey& b) noexcept {
+    uint64_t different = 0;
+    for (size_t i = 0; i < sizeof(FlowKey); i += 8) {
+      uint64_t x;
+      uint64_t y;
+      std::memcpy(&x, reinterpret_cast<const std::byte*>(&a) + i, 8);
+      std::memcpy(&y, reinterpret_cast<const std::byte*>(&b) + i, 8);
+      different |= x ^ y;
+    }
+    return different == 0;
+  }
 };
 static_assert(sizeof(FlowKey) == 40 && std::has_unique_object_representations_v<FlowKey>);
 
@@ -126,6 +138,11 @@ class FlowIndex {
     const uint64_t sum = uint64_t{p->bucket} + p->stride;
     p->bucket = static_cast<uint32_t>(sum >= bucket_count_ ? sum - bucket_count_ : sum);
   }
+  void prefetch_second(uint64_t hash) const noexcept {
+    Probe p = probe(hash);
+    next(&p);
+    __builtin_prefetch(&buckets_[p.bucket]);
+  }
   static uint16_t tag_of(uint64_t hash) noexcept {
     const auto tag = static_cast<uint16_t>(hash);
     return tag != 0 ? tag : 1;
@@ -194,26 +211,26 @@ template <class KeyOf>
 void FlowIndex::find_some(const FlowKey* keys, size_t n, uint32_t* out,
                           KeyOf& key_of) const noexcept {
   uint64_t hash[kBurst];
+  const Bucket* home[kBurst];
   uint32_t mask[kBurst];
   for (size_t i = 0; i < n; ++i) {
     hash[i] = hash_(keys[i]);
-    __builtin_prefetch(&buckets_[first_bucket(hash[i])]);
+    home[i] = &buckets_[first_bucket(hash[i])];
+    __builtin_prefetch(home[i]);
   }
   for (size_t i = 0; i < n; ++i) {
-    const Bucket& bucket = buckets_[first_bucket(hash[i])];
-    mask[i] = match(bucket, tag_of(hash[i]));
+    mask[i] = match(*home[i], tag_of(hash[i]));
     if (mask[i] != 0) {
-      __builtin_prefetch(&key_of(bucket.values[std::countr_zero(mask[i]) / 2]));
-    } else if (bucket.overflow != 0) {
-      Probe p = probe(hash[i]);
-      next(&p);
-      __builtin_prefetch(&buckets_[p.bucket]);
+      __builtin_prefetch(&key_of(home[i]->values[std::countr_zero(mask[i]) / 2]));
+    } else if (home[i]->overflow != 0) {
+      prefetch_second(hash[i]);
     }
   }
   for (size_t i = 0; i < n; ++i) {
-    const Bucket& bucket = buckets_[first_bucket(hash[i])];
-    out[i] = compare(bucket, mask[i], keys[i], key_of);
-    if (out[i] == kNoFlow && bucket.overflow != 0) out[i] = find_from(hash[i], 1, keys[i], key_of);
+    out[i] = compare(*home[i], mask[i], keys[i], key_of);
+    if (out[i] == kNoFlow && home[i]->overflow != 0) {
+      out[i] = find_from(hash[i], 1, keys[i], key_of);
+    }
   }
 }
 
