@@ -74,7 +74,7 @@
  * generation is ignored and counted, an event with another generation is ignored by the client.
  * After SHM_OP_CLOSE the client sends nothing more for the slot; when the daemon needs none of its
  * storage any more (data in flight acknowledged) it answers SHM_EVENT_RELEASED and the slot is
- * free for its opener.
+ * free for its opener; a CLOSE of a slot that OPEN failed for is answered at once.
  *
  * VIOLATIONS (an index out of range, an extent outside the transmit region, a ring word that cannot
  * be) evict the application: its connections are reset, the daemon writes the reason into

@@ -186,10 +186,11 @@ void WorkerApps::execute(AppId id, App& app, const shm_command& command, Time no
   if (error == 0) return;
   if (error == ESTALE) {
     stack_.counters().add(Counter::app_stale_handles);
+    if (command.op == SHM_OP_CLOSE) answer(app, command, SHM_EVENT_RELEASED, 0);
   } else if (error == EPROTO) {
     app.channel->set_violation("command that contradicts the state of its socket");
   } else if (command.op == SHM_OP_OPEN || command.op == SHM_OP_CONNECT) {
-    answer_error(app, command, error);
+    answer(app, command, SHM_EVENT_UPDATE, error);
   }
   // Other errors are of operations whose result the client has given to its caller already.
 }
@@ -253,10 +254,11 @@ int WorkerApps::send_datagram(App& app, SocketRef socket, const shm_command& c, 
 }
 
 // The socket never came to be, so the stack has no event for it.
-void WorkerApps::answer_error(App& app, const shm_command& command, int error) noexcept {
+void WorkerApps::answer(App& app, const shm_command& command, shm_event_type type,
+                        int error) noexcept {
   app.answer = {};
-  app.answer.type = SHM_EVENT_UPDATE;
-  app.answer.flags = SHM_EV_ERROR;
+  app.answer.type = static_cast<uint8_t>(type);
+  app.answer.flags = error != 0 ? SHM_EV_ERROR : 0;
   app.answer.error = static_cast<uint16_t>(error);
   app.answer.slot = command.slot;
   app.answer.generation = command.generation;

@@ -73,7 +73,7 @@ class WorkerApps {
   [[nodiscard]] bool may_connect(const App& app, SocketRef socket, const shm_request& r) noexcept;
   int connect(App& app, SocketRef socket, Time now) noexcept;
   int send_datagram(App& app, SocketRef socket, const shm_command& command, Time now) noexcept;
-  void answer_error(App& app, const shm_command& command, int error) noexcept;
+  void answer(App& app, const shm_command& command, shm_event_type type, int error) noexcept;
   bool give_event(const AppEvent& event) noexcept;
   bool push(AppId id, App& app, const shm_event& event, bool urgent) noexcept;
   void ring_doorbells() noexcept;

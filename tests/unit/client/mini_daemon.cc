@@ -436,6 +436,7 @@ void MiniDaemon::execute(Link& link, const shm_command& c) {
       s->want_tx = (c.flags & SHM_CMD_WANT_TX) != 0;
       break;
     case SHM_OP_SENDTO:
+      consume(*s, c.rx_head);
       send_datagram(link, s, c);
       break;
     case SHM_OP_RECEIVED:

@@ -501,13 +501,18 @@ TEST_F(AppsTest, SendtoWakesTheSleepingWorkerAndLeavesByTheWire) {
   EXPECT_EQ(event.tx_acked, 64U);
 }
 
-TEST_F(AppsTest, AStaleHandleIsCountedAndNothingElse) {
+TEST_F(AppsTest, AStaleCloseIsCountedAndAnswered) {
   shm_command c{};
   c.op = SHM_OP_CLOSE;
   c.slot = 9;
   c.generation = 77;
   client_->command(c);
   EXPECT_TRUE(eventually([&] { return count(*worker_, Counter::app_stale_handles) == 1; }));
+  shm_event event{};
+  ASSERT_TRUE(client_->wait_event(&event));  // the slot of an OPEN that failed is free again
+  EXPECT_EQ(event.type, SHM_EVENT_RELEASED);
+  EXPECT_EQ(event.slot, 9U);
+  EXPECT_EQ(event.generation, 77U);
   const char* reason = nullptr;
   EXPECT_EQ(worker_->evicted(&reason), Worker::kNoApp);
 }
