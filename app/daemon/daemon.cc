@@ -1,6 +1,7 @@
 #include "daemon/daemon.h"
 
 #include <grp.h>
+#include <net/if.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -44,6 +45,32 @@ void remove_socket(const std::filesystem::path& path) {
   std::filesystem::remove(path, ignored);
 }
 
+// The name after "iface=" of a driver that takes over an interface of the kernel's, else "".
+std::string taken_interface(const std::string& device) {
+  if (!device.starts_with("net_af_packet") && !device.starts_with("net_af_xdp")) return {};
+  constexpr std::string_view kKey = ",iface=";
+  const size_t at = device.find(kKey);
+  if (at == device.npos) return {};
+  const size_t begin = at + kKey.size();
+  return device.substr(begin, device.find(',', begin) - begin);
+}
+
+// A device that does not exist is a mistake of the configuration: told before anything starts.
+void require_devices(const Config& config) {
+  for (const PortConfig& port : config.ports) {
+    const std::string interface = taken_interface(port.device);
+    if (!interface.empty() && if_nametoindex(interface.c_str()) == 0) {
+      throw ConfigError(port.where + ": device: there is no network interface \"" + interface +
+                        "\"; `ip link` lists them");
+    }
+    const bool pci = port.device.find(':') < port.device.find(',');
+    if (pci && !std::filesystem::exists("/sys/bus/pci/devices/" + port.device)) {
+      throw ConfigError(port.where + ": device: there is no PCI device " + port.device +
+                        "; `dpdk-devbind.py --status` lists them");
+    }
+  }
+}
+
 gid_t group_id(const std::string& name) {
   const auto id = Machine::here().group(name);
   if (!id) throw std::runtime_error("this machine has no group \"" + name + '"');
@@ -53,6 +80,7 @@ gid_t group_id(const std::string& name) {
 }  // namespace
 
 Daemon::Daemon(Config config) : config_(std::move(config)) {
+  require_devices(config_);
   lock_paths();
   raise_descriptor_limit();
   spdlog::info("posternd {} starts with {}", POSTERN_VERSION, config_.file);
