@@ -16,7 +16,7 @@ static struct {
   postern_queue* queue;
   struct postern_event burst[BURST];
   int next, filled; /* of the burst that is being handled */
-  bool busy;
+  bool busy, daemon_gone;
 } loop;
 
 static volatile sig_atomic_t stopped;
@@ -90,6 +90,13 @@ void loop_close(struct source* source) {
 
 void loop_stop(void) { stopped = 1; }
 
+bool loop_daemon_gone(void) {
+  const int error = errno;
+  if (error == ECONNABORTED && *postern_last_error() != '\0') loop.daemon_gone = true;
+  errno = error;
+  return loop.daemon_gone;
+}
+
 static void handle_burst(void) {
   for (loop.next = 0; loop.next < loop.filled;) {
     const struct postern_event* event = &loop.burst[loop.next++];
@@ -103,11 +110,12 @@ bool loop_run(void (*tick)(void)) {
   unsigned turns = 0;
   while (!stopped) {
     loop.filled = postern_queue_wait(loop.queue, loop.burst, BURST, loop.busy ? 0 : TICK_MS);
-    if (loop.filled < 0 && errno != EINTR) {
+    if (loop.filled < 0 && errno != EINTR) loop.daemon_gone = true;
+    handle_burst();
+    if (loop.daemon_gone) {
       fprintf(stderr, "posternd is gone: %s\n", postern_last_error());
       return false;
     }
-    handle_burst();
     /* While spinning, look at the clock now and then only. */
     if (loop.filled > 0 || !loop.busy || ++turns % 4096 == 0) {
       if (now_seconds() >= next_tick) {

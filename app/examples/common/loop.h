@@ -33,6 +33,10 @@ void loop_close(struct source* source);
 bool loop_run(void (*tick)(void));
 void loop_stop(void);
 
+/* After a call on a listener failed: with ECONNABORTED it is either one peer that left, or the
+ * daemon. True: the daemon; the loop will end and loop_run() return false. Keeps errno. */
+bool loop_daemon_gone(void);
+
 double now_seconds(void); /* monotonic */
 
 #endif

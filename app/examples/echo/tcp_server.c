@@ -161,7 +161,7 @@ static void accept_some(struct source* source, uint32_t events) {
         postern_accept4(source->fd, (struct sockaddr*)&peer.address, &peer.length, SOCK_NONBLOCK);
     if (fd >= 0) {
       adopt(fd, &peer);
-    } else if (errno == EAGAIN) {
+    } else if (errno == EAGAIN || loop_daemon_gone()) {
       return;
     } else if (errno != ECONNABORTED && errno != EINTR) {
       fprintf(stderr, "cannot accept: %s\n", strerror(errno));

@@ -113,11 +113,17 @@ int run(const Options& o) {
   boost::asio::io_context io(1);
   httpd::Server server(io, o.at, site, o.server);
   boost::asio::signal_set signals(io, SIGINT, SIGTERM);
-  signals.async_wait([&](const auto&, int) { server.stop(); });
-  server.start();
+  signals.async_wait([&](const auto& error, int) {
+    if (!error) server.stop();
+  });
+  bool gone = false;
+  server.start([&] {
+    gone = true;
+    signals.cancel();
+  });
   std::cout << "serving " << o.root << " on " << o.at << std::endl;
   io.run();
-  return 0;
+  return gone ? 1 : 0;
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <boost/beast/http/serializer.hpp>
 #include <boost/beast/http/write.hpp>
 #include <cstdio>
+#include <utility>
 #include <vector>
 
 #include "httpd/reply.h"
@@ -47,7 +48,8 @@ Server::Server(asio::io_context& io, const asio::ip::tcp::endpoint& at, const Si
                const ServerOptions& options)
     : io_(io), acceptor_(io, at), timer_(io), site_(site), options_(options) {}
 
-void Server::start() {
+void Server::start(std::function<void()> on_gone) {
+  on_gone_ = std::move(on_gone);
   asio::co_spawn(io_, accept_all(), asio::detached);
   asio::co_spawn(io_, watch_idle(), asio::detached);
 }
@@ -71,6 +73,7 @@ asio::awaitable<void> Server::accept_all() {
     } else if (ec == boost::system::errc::connection_aborted && *postern_last_error() != 0) {
       std::fprintf(stderr, "httpd: posternd is gone: %s\n", postern_last_error());
       stop();
+      on_gone_();
     } else if (ec != boost::system::errc::connection_aborted) {
       // Out of sockets: wait until some are closed rather than spin.
       asio::steady_timer pause(io_, std::chrono::milliseconds(100));

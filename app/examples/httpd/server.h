@@ -7,6 +7,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <list>
 
 #include "client/postern.hpp"
@@ -27,7 +28,8 @@ class Server {
   Server(asio::io_context& io, const asio::ip::tcp::endpoint& at, const Site& site,
          const ServerOptions& options);
 
-  void start();
+  // `on_gone`: called once when the daemon is gone, after which stop() has been called.
+  void start(std::function<void()> on_gone);
   // Stops accepting and closes all connections; then io.run() returns.
   void stop();
 
@@ -54,6 +56,7 @@ class Server {
   const Site& site_;
   ServerOptions options_;
   std::list<Session> sessions_;
+  std::function<void()> on_gone_;
   bool stopping_ = false;
 };
 

@@ -79,7 +79,10 @@ static void accept_one(struct source* source, uint32_t events) {
   struct endpoint peer = {.length = sizeof peer.address};
   const int fd =
       postern_accept4(source->fd, (struct sockaddr*)&peer.address, &peer.length, SOCK_NONBLOCK);
-  if (fd < 0) return;
+  if (fd < 0) {
+    (void)loop_daemon_gone();
+    return;
+  }
   struct newcomer* n = calloc(1, sizeof *n);
   if (n == NULL) {
     postern_close(fd);
