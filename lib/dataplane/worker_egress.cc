@@ -1,0 +1,84 @@
+// From the stack to the device: frames, impairment, and what the device does not take yet.
+#include <algorithm>
+
+#include "dataplane/edge.h"
+#include "dataplane/worker_impl.h"
+
+namespace postern {
+namespace {
+
+constexpr size_t kTxBudget = 256;  // frames a turn
+
+}  // namespace
+
+uint32_t Worker::Impl::egress() noexcept {
+  uint32_t sent = flush_all();
+  if (!tx_impairment.empty()) release_held();
+  for (size_t budget = kTxBudget; budget > 0 && stack.wants_egress();) {
+    size_t room = 0;
+    for (const auto& queue : transmit_queues) room = std::max(room, queue->room());
+    const size_t wanted = std::min({budget, room, kTxBurst});
+    if (wanted == 0 || !refill(wanted)) break;
+    const size_t n = stack.egress(now, {frames.data(), wanted});
+    for (size_t i = 0; i < n; ++i) {
+      seal(spare[i], frames[i]);
+      transmit(spare[i], frames[i].interface);
+    }
+    // Those not used come to the front.
+    std::copy(spare.begin() + static_cast<ptrdiff_t>(n),
+              spare.begin() + static_cast<ptrdiff_t>(spares), spare.begin());
+    spares -= n;
+    sent += flush_all() + static_cast<uint32_t>(n);
+    budget -= n;
+    if (n < wanted) break;
+  }
+  return sent;
+}
+
+// At least `wanted` empty frames. False: the pool is empty, the stack has to wait.
+bool Worker::Impl::refill(size_t wanted) noexcept {
+  if (spares < wanted) {
+    const auto more = static_cast<unsigned>(kTxBurst - spares);
+    if (rte_pktmbuf_alloc_bulk(pool.get(), spare.data() + spares, more) != 0) {
+      if (!starved) counters.drop(Drop::tx_no_buffer);  // once for each time it happens
+      starved = true;
+      return false;
+    }
+    starved = false;
+    spares = kTxBurst;
+  }
+  for (size_t i = 0; i < wanted; ++i) frames[i] = frame_for(spare[i]);
+  return true;
+}
+
+void Worker::Impl::transmit(rte_mbuf* packet, uint16_t interface) noexcept {
+  if (tx_impairment.empty()) return send(packet, interface);
+  std::array<rte_mbuf*, 2 + Impairment::kHeld> out;
+  const size_t n = tx_impairment[interface]->apply({&packet, 1}, out.data(), now, counters);
+  for (size_t i = 0; i < n; ++i) send(out[i], interface);
+}
+
+void Worker::Impl::release_held() noexcept {
+  std::array<rte_mbuf*, Impairment::kHeld> out;
+  for (uint16_t i = 0; i < tx_impairment.size(); ++i) {
+    const size_t n = tx_impairment[i]->apply({}, out.data(), now, counters);
+    for (size_t k = 0; k < n; ++k) send(out[k], i);
+  }
+}
+
+void Worker::Impl::send(rte_mbuf* packet, uint16_t interface) noexcept {
+  counters.add(Counter::tx_packets);
+  counters.add(Counter::tx_bytes, rte_pktmbuf_pkt_len(packet));
+  if (rte_mbuf* displaced = transmit_queues[interface]->push(packet); displaced != nullptr) {
+    counters.drop(Drop::tx_ring_full);
+    rte_pktmbuf_free(displaced);
+  }
+}
+
+uint32_t Worker::Impl::flush_all() noexcept {
+  size_t sent = 0;
+  for (auto& queue : transmit_queues) sent += queue->waiting() > 0 ? queue->flush() : 0;
+  return static_cast<uint32_t>(sent);
+}
+
+}  // namespace postern

@@ -1,0 +1,88 @@
+// The inside of a worker. Private to lib/dataplane; read worker.cc first.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <future>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "base/spsc_ring.h"
+#include "dataplane/bell.h"
+#include "dataplane/sleeper.h"
+#include "dataplane/transmit.h"
+#include "dataplane/worker.h"
+#include "dataplane/worker_apps.h"
+#include "dpdk/compat.h"
+#include "dpdk/pool.h"
+
+namespace postern {
+
+inline constexpr size_t kRxBurst = 64;
+inline constexpr size_t kTxBurst = 64;
+inline constexpr uint32_t kMailbox = 256;
+
+struct Worker::Impl {
+  Impl(Worker& worker, const WorkerOptions& o);
+  ~Impl();
+
+  void thread_main(std::promise<int>& started);
+  void run() noexcept;
+  void leave() noexcept;
+
+  // One step of a turn each; how much there was to do.
+  uint32_t receive() noexcept;
+  uint32_t receive_from(uint16_t interface) noexcept;
+  uint32_t receive_handed_over() noexcept;
+  uint32_t run_calls() noexcept;
+  uint32_t egress() noexcept;
+  uint32_t flush_all() noexcept;
+  uint32_t publish() noexcept;
+  void housekeeping() noexcept;
+  void sleep() noexcept;
+
+  size_t keep_contiguous(rte_mbuf** packets, size_t n) noexcept;
+  size_t hand_over(uint16_t interface, rte_mbuf** packets, size_t n) noexcept;
+  [[nodiscard]] rte_mbuf* teach_everyone(uint16_t interface, rte_mbuf* packet) noexcept;
+  void give_to(uint32_t worker, rte_mbuf* packet) noexcept;
+  void deliver(rte_mbuf** packets, size_t n) noexcept;
+  bool refill(size_t used) noexcept;
+  void transmit(rte_mbuf* packet, uint16_t interface) noexcept;
+  void send(rte_mbuf* packet, uint16_t interface) noexcept;
+  void release_held() noexcept;
+  [[nodiscard]] Duration time_to_sleep() const noexcept;
+
+  Worker& worker;
+  const WorkerOptions options;
+  PacketPool pool;  // buffers to send from, and copies
+  Stack stack;
+  Counters& counters;
+  WorkerApps apps;
+  std::optional<Bell> own_bell;
+  Bell& bell;
+  Bell attention;  // of the control thread
+  Sleeper sleeper;
+  std::vector<std::unique_ptr<TransmitQueue>> transmit_queues;  // by interface
+  std::vector<uint16_t> interface_of;                           // by DPDK's port id
+  std::unique_ptr<Impairment> rx_impairment;
+  std::vector<std::unique_ptr<Impairment>> tx_impairment;  // by interface; empty: none
+
+  Time now{};
+  Time last_work{};
+  uint32_t turns = 0;
+  std::array<rte_mbuf*, kTxBurst> spare{};  // buffers of `frames`
+  std::array<TxFrame, kTxBurst> frames{};
+  size_t spares = 0;
+  bool starved = false;  // the pool had none at the last try
+
+  SpscRing<WorkerCall*> mailbox{kMailbox};
+  SpscRing<WorkerCall*> done{kMailbox};
+  uint32_t outstanding = 0;  // control thread: submitted and not taken back
+  PublishedCounters published;
+  std::atomic<bool> stopping{false};
+  std::thread thread;
+};
+
+}  // namespace postern
