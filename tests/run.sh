@@ -155,7 +155,7 @@ if [ ${#pure[@]} != 0 ]; then
 fi
 if wants system; then
   step "System tests: the Linux kernel as the peer"
-  "$here/system/run.py" --build "$build" --filter "$filter" --results "$results" || true
+  "$here/system/run.py" --build "$build" --retries "${POSTERN_TEST_RETRIES:-0}" --filter "$filter" --results "$results" || true
 fi
 if wants quickstart; then
   step "Quickstart, end to end"

@@ -27,6 +27,8 @@ def parse_arguments():
     parser.add_argument("--filter", default="", help="only cases whose name matches this expression")
     parser.add_argument("--results", type=pathlib.Path, help="append a line for each case here")
     parser.add_argument("--jobs", type=int, default=1, help="cases at once, where they allow it")
+    parser.add_argument("--retries", type=int, default=0,
+                        help="failed cases that may run once more, for machines with noisy neighbors")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="show logs of passing cases too")
     return parser.parse_args()
@@ -147,7 +149,7 @@ def report(running, outcome, results, verbose):
 
 def run_all(cases, jobs, staging, args):
     """Runs cases, at most `jobs` at once. Returns how many failed."""
-    waiting, active, failed = list(cases), [], 0
+    waiting, active, failed, retried = list(cases), [], 0, set()
     try:
         while waiting or active:
             while waiting and len(active) < jobs:
@@ -157,8 +159,15 @@ def run_all(cases, jobs, staging, args):
                 if outcome is None:
                     continue
                 active.remove(running)
-                report(running, outcome, args.results, args.verbose)
-                failed += outcome[0] == "FAIL"
+                name = running.case["name"]
+                again = outcome[0] == "FAIL" and name not in retried and len(retried) < args.retries
+                if again:  # said aloud, not hidden: "RETRY" stands in the output with what failed
+                    retried.add(name)
+                    waiting.append(running.case)
+                    report(running, ("RETRY", outcome[1]), None, True)
+                else:
+                    report(running, outcome, args.results, args.verbose)
+                    failed += outcome[0] == "FAIL"
                 running.clean()
             time.sleep(0.02)
     finally:
