@@ -12,12 +12,11 @@
  *                     (F_SEAL_FUTURE_WRITE): events, socket states, receive payload.
  *     client segment  a sealed memory file. The client writes, the daemon trusts no word of it:
  *                     commands, connect requests, transmit payload, the client's own book-keeping.
- *     two doorbells a channel: one that wakes the worker, one that wakes the client. A doorbell is a
- *                     pipe, rung by writing 8 bytes, of which each side holds an open file
- *                     description of its own: file status flags belong to the description, and with
- *                     an eventfd, which both sides would share, a client could take O_NONBLOCK off
- *                     and make the daemon block in its read or write. Both of the client's ends are
- *                     open for reading and writing, so that ringing a dead daemon raises no SIGPIPE
+ *     two doorbells a channel: one that wakes the worker, one that wakes the client. A doorbell is
+ * a pipe, rung by writing 8 bytes, of which each side holds an open file description of its own:
+ * file status flags belong to the description, and with an eventfd, which both sides would share, a
+ * client could take O_NONBLOCK off and make the daemon block in its read or write. Both of the
+ * client's ends are open for reading and writing, so that ringing a dead daemon raises no SIGPIPE
  *                     and the client's threads can ring one another.
  *
  *   One CHANNEL joins the application with one worker of the daemon. It has a command ring
@@ -54,13 +53,13 @@
  * tx_acked: bytes whose storage the daemon no longer needs (acknowledged by the peer, or sent, for
  * UDP). UDP uses the same streams: each datagram is a record, shm_datagram + payload, padded to 8.
  *
- * RECEIVE CHUNKS. Payload lies in chunks of the channel's pool. A chunk begins with shm_chunk and is
- * linked to its successor. A chain starts at the chunk that an event with SHM_EV_NEW_CHAIN names:
- * its first payload byte is the stream position shm_chunk.start, which equals rx_head as the client
- * last reported it. The daemon frees a chunk when rx_head has passed its end (rx_head > end, not
- * equal: a client that stands at the end of a chunk still has to read its `next`), and the whole
- * chain when rx_head equals rx_tail. A client that reported all that it knows of may therefore
- * still find, without SHM_EV_NEW_CHAIN, more bytes after the place where it stands; with
+ * RECEIVE CHUNKS. Payload lies in chunks of the channel's pool. A chunk begins with shm_chunk and
+ * is linked to its successor. A chain starts at the chunk that an event with SHM_EV_NEW_CHAIN
+ * names: its first payload byte is the stream position shm_chunk.start, which equals rx_head as the
+ * client last reported it. The daemon frees a chunk when rx_head has passed its end (rx_head > end,
+ * not equal: a client that stands at the end of a chunk still has to read its `next`), and the
+ * whole chain when rx_head equals rx_tail. A client that reported all that it knows of may
+ * therefore still find, without SHM_EV_NEW_CHAIN, more bytes after the place where it stands; with
  * SHM_EV_NEW_CHAIN it must forget the old chain. A record of UDP may straddle chunks.
  *
  * TRANSMIT EXTENTS. The client keeps payload anywhere in its transmit region and names it by
@@ -98,8 +97,8 @@ extern "C" {
 #define SHM_ALIGNED(n) _Alignas(n)
 #endif
 
-/* The full fence of SLEEP: orders the stores before it against the loads after it. On x86-64 a locked
- * instruction is the cheapest one; thread sanitizers do not know fences, and need not. */
+/* The full fence of SLEEP: orders the stores before it against the loads after it. On x86-64 a
+ * locked instruction is the cheapest one; thread sanitizers do not know fences, and need not. */
 static inline void shm_fence(void) {
 #if defined(__x86_64__)
   __asm__ __volatile__("lock; orl $0, (%%rsp)" ::: "memory", "cc");
@@ -115,10 +114,10 @@ static inline void shm_fence(void) {
 
 enum {
   SHM_CACHE_LINE = 64,
-  SHM_MAX_CHANNELS = 64,       /* workers an application can talk to */
-  SHM_CHUNK_UNIT = 2048,       /* bytes; receive chunks are counted in these */
-  SHM_CHUNK_LARGE_UNITS = 32,  /* the larger chunk: 64 KiB */
-  SHM_MAX_EXTENTS = 64,        /* unmerged transmit extents outstanding per slot */
+  SHM_MAX_CHANNELS = 64,        /* workers an application can talk to */
+  SHM_CHUNK_UNIT = 2048,        /* bytes; receive chunks are counted in these */
+  SHM_CHUNK_LARGE_UNITS = 32,   /* the larger chunk: 64 KiB */
+  SHM_MAX_EXTENTS = 64,         /* unmerged transmit extents outstanding per slot */
   SHM_MAX_OUTSTANDING = 1 << 24 /* transmit bytes outstanding per slot */
 };
 
@@ -157,12 +156,12 @@ struct shm_header {
   uint64_t features;     /* none defined in 1.0 */
   uint64_t segment_size; /* bytes */
   uint32_t channel_count;
-  uint32_t slots;          /* per channel, all */
-  uint32_t client_slots;   /* per channel, the first so many are opened by the client */
+  uint32_t slots;           /* per channel, all */
+  uint32_t client_slots;    /* per channel, the first so many are opened by the client */
   uint32_t command_entries; /* ring capacities, powers of two */
   uint32_t event_entries;
   uint32_t region_count;
-  uint32_t state;          /* daemon segment only: enum shm_state, changes while running */
+  uint32_t state; /* daemon segment only: enum shm_state, changes while running */
   uint32_t reserved;
   char state_reason[64];   /* daemon segment only: zero-terminated, for people */
   uint64_t regions_offset; /* struct shm_region[region_count] */
@@ -177,13 +176,13 @@ SHM_ASSERT(sizeof(struct shm_header) == 128, "shm_header layout");
 
 /* ---- channel control: one writer a line ---- */
 
-struct shm_channel_daemon { /* all lines written by the daemon */
+struct shm_channel_daemon {              /* all lines written by the daemon */
   SHM_ALIGNED(64) uint32_t command_head; /* consumer index of the command ring */
   SHM_ALIGNED(64) uint32_t armed;        /* odd: the worker sleeps or is about to */
 };
 SHM_ASSERT(sizeof(struct shm_channel_daemon) == 128, "shm_channel_daemon layout");
 
-struct shm_channel_client { /* all lines written by the client */
+struct shm_channel_client {            /* all lines written by the client */
   SHM_ALIGNED(64) uint32_t event_head; /* consumer index of the event ring */
   SHM_ALIGNED(64) uint32_t armed;      /* odd: the client sleeps or is about to */
 };
@@ -192,16 +191,16 @@ SHM_ASSERT(sizeof(struct shm_channel_client) == 128, "shm_channel_client layout"
 /* ---- commands: client -> worker ---- */
 
 enum shm_op {
-  SHM_OP_OPEN = 1,      /* arg: IPPROTO_TCP. Opens a slot of the client's range. */
-  SHM_OP_CONNECT = 2,   /* addresses in shm_request[slot]; TCP: answered by CONNECTED or ERROR.
-                           UDP: sets the peer; remote port 0 dissolves it. */
-  SHM_OP_SEND = 3,      /* offset, length in the transmit region; rx_head as in RECEIVED */
-  SHM_OP_SENDTO = 4,    /* offset, length: a shm_datagram record; rx_head as in RECEIVED */
-  SHM_OP_RECEIVED = 5,  /* rx_head: the client has consumed up to here */
-  SHM_OP_SHUTDOWN = 6,  /* arg: SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2 */
-  SHM_OP_CLOSE = 7,     /* arg: 0 close as POSIX does, 1 abort with RST (linger 0) */
-  SHM_OP_SETOPT = 8,    /* arg: enum shm_option; length: the value */
-  SHM_OP_ACCEPTED = 9   /* listener: length connections were taken by accept() */
+  SHM_OP_OPEN = 1,     /* arg: IPPROTO_TCP. Opens a slot of the client's range. */
+  SHM_OP_CONNECT = 2,  /* addresses in shm_request[slot]; TCP: answered by CONNECTED or ERROR.
+                          UDP: sets the peer; remote port 0 dissolves it. */
+  SHM_OP_SEND = 3,     /* offset, length in the transmit region; rx_head as in RECEIVED */
+  SHM_OP_SENDTO = 4,   /* offset, length: a shm_datagram record; rx_head as in RECEIVED */
+  SHM_OP_RECEIVED = 5, /* rx_head: the client has consumed up to here */
+  SHM_OP_SHUTDOWN = 6, /* arg: SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2 */
+  SHM_OP_CLOSE = 7,    /* arg: 0 close as POSIX does, 1 abort with RST (linger 0) */
+  SHM_OP_SETOPT = 8,   /* arg: enum shm_option; length: the value */
+  SHM_OP_ACCEPTED = 9  /* listener: length connections were taken by accept() */
 };
 
 enum shm_command_flag {
@@ -225,29 +224,30 @@ struct shm_command {
 SHM_ASSERT(sizeof(struct shm_command) == 32, "shm_command layout");
 
 enum shm_option {
-  SHM_OPT_NODELAY = 1,     /* 0 or 1 */
-  SHM_OPT_CORK = 2,        /* 0 or 1 */
-  SHM_OPT_KEEPALIVE = 3,   /* 0 or 1 */
-  SHM_OPT_KEEPIDLE = 4,    /* seconds */
-  SHM_OPT_KEEPINTVL = 5,   /* seconds */
-  SHM_OPT_KEEPCNT = 6,     /* probes */
+  SHM_OPT_NODELAY = 1,      /* 0 or 1 */
+  SHM_OPT_CORK = 2,         /* 0 or 1 */
+  SHM_OPT_KEEPALIVE = 3,    /* 0 or 1 */
+  SHM_OPT_KEEPIDLE = 4,     /* seconds */
+  SHM_OPT_KEEPINTVL = 5,    /* seconds */
+  SHM_OPT_KEEPCNT = 6,      /* probes */
   SHM_OPT_USER_TIMEOUT = 7, /* milliseconds, 0 off */
-  SHM_OPT_RCVBUF = 8,      /* bytes */
-  SHM_OPT_SNDBUF = 9,      /* bytes */
-  SHM_OPT_MAXSEG = 10,     /* bytes */
-  SHM_OPT_TOS = 11,        /* 0..255 */
-  SHM_OPT_TTL = 12,        /* 1..255 */
-  SHM_OPT_QUICKACK = 13,   /* 0 or 1 */
-  SHM_OPT_CONGESTION = 14, /* index in the daemon's table of algorithms */
+  SHM_OPT_RCVBUF = 8,       /* bytes */
+  SHM_OPT_SNDBUF = 9,       /* bytes */
+  SHM_OPT_MAXSEG = 10,      /* bytes */
+  SHM_OPT_TOS = 11,         /* 0..255 */
+  SHM_OPT_TTL = 12,         /* 1..255 */
+  SHM_OPT_QUICKACK = 13,    /* 0 or 1 */
+  SHM_OPT_CONGESTION = 14,  /* index in the daemon's table of algorithms */
   SHM_OPT_DEFER_ACCEPT = 15 /* seconds */
 };
 
-/* What CONNECT reads, once. Addresses of both families are 16 bytes, IPv4 mapped (::ffff:a.b.c.d). */
+/* What CONNECT reads, once. Addresses of both families are 16 bytes, IPv4 mapped (::ffff:a.b.c.d).
+ */
 struct shm_request {
   uint8_t local_address[16]; /* all zero: the daemon chooses */
   uint8_t remote_address[16];
-  uint16_t local_port;       /* host order; 0: the daemon chooses */
-  uint16_t remote_port;      /* host order */
+  uint16_t local_port;  /* host order; 0: the daemon chooses */
+  uint16_t remote_port; /* host order */
   uint8_t reserved[28];
 };
 SHM_ASSERT(sizeof(struct shm_request) == 64, "shm_request layout");
@@ -302,11 +302,11 @@ SHM_ASSERT(sizeof(struct shm_socket) == 64, "shm_socket layout");
 
 /* ---- receive chunks ---- */
 
-struct shm_chunk {      /* written by the daemon at the start of each chunk */
-  uint32_t next;        /* unit index of the successor; 0: none yet. Stored with release order. */
-  uint32_t capacity;    /* payload bytes after this header */
-  uint32_t start;       /* stream position of the first payload byte */
-  uint32_t units;       /* size of the chunk in SHM_CHUNK_UNIT */
+struct shm_chunk {   /* written by the daemon at the start of each chunk */
+  uint32_t next;     /* unit index of the successor; 0: none yet. Stored with release order. */
+  uint32_t capacity; /* payload bytes after this header */
+  uint32_t start;    /* stream position of the first payload byte */
+  uint32_t units;    /* size of the chunk in SHM_CHUNK_UNIT */
 };
 SHM_ASSERT(sizeof(struct shm_chunk) == 16, "shm_chunk layout");
 
@@ -376,9 +376,9 @@ struct shm_bind_request {
   uint8_t address[16];
   uint16_t port; /* host order; 0: the daemon chooses an ephemeral port */
   uint16_t is_v6;
-  uint32_t flags;   /* enum shm_bind_flag */
-  uint32_t backlog; /* LISTEN */
-  uint32_t binding; /* LISTEN, UNBIND: from the BIND reply */
+  uint32_t flags;                              /* enum shm_bind_flag */
+  uint32_t backlog;                            /* LISTEN */
+  uint32_t binding;                            /* LISTEN, UNBIND: from the BIND reply */
   struct shm_handle handles[SHM_MAX_CHANNELS]; /* BIND of UDP, LISTEN: the slot on each channel */
 };
 

@@ -78,8 +78,8 @@ struct TxFrame {
   uint8_t l2_length = 0;      // out: header lengths, for offload
   uint8_t l3_length = 0;
   uint8_t l4_length = 0;
-  uint8_t protocol = 0;        // out: IP protocol, 0 for ARP
-  bool is_v6 = false;          // out
+  uint8_t protocol = 0;            // out: IP protocol, 0 for ARP
+  bool is_v6 = false;              // out
   bool needs_ip_checksum = false;  // out: left to the device
   bool needs_l4_checksum = false;  // out: left to the device
   // out: payload that follows `data` by reference, for devices that gather; empty if copied.
