@@ -98,6 +98,7 @@ class StackCore {
   static constexpr uint32_t kUdpReceiveLimit = 1 << 20;  // bytes, without SO_RCVBUF
   static constexpr uint32_t kTsoBytes = 64000;  // payload of a segment that the device cuts up
   static constexpr int kDetachTurn = 256;       // sockets closed per turn of a dying application
+  static constexpr int kRecycleTurn = 64;       // TIME-WAITs cut short per turn
   static constexpr MacAddress kBroadcastMac{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
   // A local address, an interface and a neighbor for packets to one destination.
@@ -147,6 +148,7 @@ class StackCore {
   void tcp_reset(const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
   void settle(TcpSocket& socket) noexcept;
   void settle_batch() noexcept;
+  void note_time_wait(TcpSocket& socket) noexcept;
   void on_tcp_events(TcpSocket& socket, uint16_t events) noexcept;
   void on_connected(TcpSocket& socket) noexcept;
   void on_acked(TcpSocket& socket) noexcept;
@@ -239,6 +241,7 @@ class StackCore {
   void destroy_if_done(Socket& socket) noexcept;
   void leave_listener(TcpSocket& socket) noexcept;
   void reap() noexcept;
+  void recycle_time_wait() noexcept;
   void detach_some() noexcept;
 
   // ---- events.cc ----
@@ -293,6 +296,7 @@ class StackCore {
   std::array<TcpSocket*, kBurst> batch_{};
   size_t batch_size_ = 0;
   IntrusiveList<Socket, ReadyTag> dead_;
+  IntrusiveList<TcpSocket, ChildTag> time_wait_;  // oldest first
   // A segment longer than a frame, being cut up.
   struct Cut {
     TcpSocket* socket = nullptr;

@@ -24,7 +24,8 @@ enum class SocketKind : uint8_t { none, tcp, udp, listener };
 struct ReadyTag;    // has something to send, or waits for its neighbor
 struct TouchedTag;  // has news for its application
 struct AppTag;      // sockets of one application
-struct ChildTag;    // connections of a listener that it has not announced yet
+struct ChildTag;    // connections of a listener that it has not announced yet; then, those of the
+                    // worker in TIME-WAIT
 
 // What the application is still to be told. Bits.
 namespace news {

@@ -102,6 +102,20 @@ void StackCore::reap() noexcept {
         break;
     }
   }
+  const uint32_t room = tcp_.capacity() - tcp_.size();
+  if (room <= tcp_.capacity() / 16) recycle_time_wait();
+}
+
+// The table is nearly full: connections in TIME-WAIT, the oldest first, give way to living ones.
+// What is lost is protection from segments that wander in the network, not data.
+void StackCore::recycle_time_wait() noexcept {
+  for (int budget = kRecycleTurn; budget > 0; --budget) {
+    TcpSocket* socket = time_wait_.pop_front();
+    if (socket == nullptr) return;
+    counters.add(Counter::tcp_time_wait_recycled);
+    socket->tcp.on_abort(tcp_context(*socket));
+    settle(*socket);
+  }
 }
 
 // ---- closing ----

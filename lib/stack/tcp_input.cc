@@ -128,6 +128,11 @@ void StackCore::settle(TcpSocket& socket) noexcept {
   if (socket.network_done) return;
   if (socket.tcp.wants_output()) make_ready(socket);
   wheel_.schedule(socket.timer, socket.tcp.next_deadline());
+  if (socket.tcp.state() == TcpState::time_wait) note_time_wait(socket);
+}
+
+void StackCore::note_time_wait(TcpSocket& socket) noexcept {
+  if (!static_cast<ListNode<ChildTag>&>(socket).is_linked()) time_wait_.push_back(socket);
 }
 
 void StackCore::on_tcp_events(TcpSocket& socket, uint16_t events) noexcept {
@@ -191,7 +196,8 @@ void StackCore::network_end(TcpSocket& socket) noexcept {
   if (cut_.socket == &socket) cut_.socket = nullptr;
   if (socket.in_flow_table) flows_.erase(socket.key, tcp_.index_of(&socket));
   socket.in_flow_table = false;
-  if (!socket.owned) leave_listener(socket);
+  // What is still to be announced keeps its place with its listener.
+  if ((socket.news & news::accept) == 0) leave_listener(socket);
   destroy_if_done(socket);
 }
 

@@ -311,6 +311,64 @@ TEST_F(Tcp, PortsAreReusedAndExhausted) {
   EXPECT_EQ(n.complaint(), "");
 }
 
+// A table of 32 is not exhausted by connections that are over but for TIME-WAIT, and none that
+// lives has to give way.
+TEST_F(Tcp, TimeWaitGivesWayWhenTheTableIsNearlyFull) {
+  StackConfig small = default_config(0);
+  small.max_connections = 32;
+  StackNetwork n(4, small, default_config(1));
+  TestApp& c = n.add_app(0);
+  TestApp& s = n.add_app(1);
+  const SocketRef l = s.listen(to, 64);
+  const auto open = [&] {
+    const SocketRef ref = c.open(n.now());
+    EXPECT_NE(ref.slot, kNoSlot) << "no room";
+    if (ref.slot == kNoSlot) return std::pair{ref, ref};
+    c.connect(ref, to, n.now());
+    EXPECT_TRUE(n.run([&] { return c[ref].connected && !s[l].accepted.empty(); }, 5s));
+    return std::pair{ref, s.accept(l, n.now()).value_or(SocketRef{})};
+  };
+  const auto kept = open();
+  for (int i = 0; i < 100; ++i) {
+    const auto [ref, peer] = open();
+    ASSERT_NE(ref.slot, kNoSlot) << i;
+    c.close(ref, n.now());
+    n.run_for(1ms);
+    s.close(peer, n.now());
+    n.run_for(1ms);
+  }
+  EXPECT_GE(n.counter(0, Counter::tcp_time_wait_recycled), 100u - 32u);
+  SocketInfo info;
+  ASSERT_TRUE(n.stack(0).socket_info(kept.first, &info));
+  EXPECT_EQ(info.state, TcpState::established);
+  EXPECT_EQ(n.counter(0, Counter::tcp_resets_sent), 0u) << "they go silently";
+  EXPECT_EQ(n.counter(1, Counter::tcp_time_wait_recycled), 0u) << "no need";
+  EXPECT_EQ(n.complaint(), "");
+}
+
+// A connection that ended before its listener could announce it is announced all the same.
+TEST_F(Tcp, EndsBeforeItIsAnnounced) {
+  const SocketRef c = client.open(net.now());
+  client.connect(c, to, net.now());
+  server.refuse_events = true;
+  ASSERT_TRUE(net.run([&] { return client[c].connected; }, 1s));
+  say(client, c, "gone");
+  net.run_for(1ms);
+  client.close(c, net.now(), true);
+  net.run_for(1ms);
+  server.refuse_events = false;
+  std::optional<SocketRef> s;
+  ASSERT_TRUE(net.run(
+      [&] {
+        if (!s) s = server.accept(listener, net.now());
+        return s.has_value() && server[*s].error != 0;
+      },
+      1s));
+  EXPECT_EQ(server[*s].error, ECONNRESET);
+  server.close(*s, net.now());
+  expect_nothing_left();
+}
+
 TEST_F(Tcp, AFixedLocalPortIsUsed) {
   const auto [c, s] = establish({IpAddress{}, 12345});
   SocketInfo info;
