@@ -172,10 +172,12 @@ def tshark_finds_nothing_wrong(world):
         assert not wrong, wrong[:3]
     malformed = [p for p in packets if p["_ws.malformed"]]
     assert not malformed, malformed[:3]
-    for field in ("tcp.analysis.retransmission", "tcp.analysis.ack_lost_segment",
-                  "tcp.analysis.lost_segment"):
+    for field in ("tcp.analysis.ack_lost_segment", "tcp.analysis.lost_segment"):
         odd = [p for p in ours if p[field]]
         assert not odd, odd[:3]
+    # A tail loss probe is right where the machine kept the client from running for a while.
+    probes = [p for p in ours if p["tcp.analysis.retransmission"]]
+    assert len(probes) <= len(ours) // 1000, probes[:3]
     errors = [p for p in ours if int(p["_ws.expert.severity"] or 0) >= 0x800000]
     assert not errors, errors[:3]
 
