@@ -229,8 +229,12 @@ place_programs() {
   cp -P "$build"/lib/client/libpostern.so* "$programs/"
 }
 
-as_app_user() { # COMMAND...
-  setpriv --reuid="$app_user" --regid="$(id -g "$app_user")" --clear-groups --no-new-privs -- \
+# launch_as_app_user NAME COMMAND...: a command line, not a function, is what setsid can run
+launch_as_app_user() {
+  local name=$1
+  shift
+  launch "$name" \
+    setpriv --reuid="$app_user" --regid="$(id -g "$app_user")" --clear-groups --no-new-privs -- \
     env -i PATH=/usr/bin:/bin POSTERN_SOCKET="$dir/postern.sock" LD_LIBRARY_PATH="$programs" "$@"
 }
 
@@ -242,8 +246,8 @@ start_programs() {
   head -c $((size * 1024 * 1024)) /dev/urandom >"$dir/www/download.bin"
   say "Served by Postern." >"$dir/www/index.html"
   place_programs
-  launch httpd as_app_user "$programs/httpd" --root "$dir/www" --port 80
-  launch echo as_app_user "$programs/echo" --tcp 7 --udp 7
+  launch_as_app_user httpd "$programs/httpd" --root "$dir/www" --port 80
+  launch_as_app_user echo "$programs/echo" --tcp 7 --udp 7
   await httpd 10 listening 80
   await echo 10 listening 7
   say "  httpd       port 80, as user $app_user"
