@@ -29,6 +29,7 @@
 #include <time.h>
 
 #include "abi/shmsock.h"
+#include "client/bias.h"
 #include "client/postern.h"
 
 #define NONE UINT32_MAX
@@ -39,31 +40,76 @@
 #define load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-#define fetch_add(p, v) __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
-#define fetch_sub(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST)
-#define fetch_or(p, v) __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
-#define fetch_and(p, v) __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST)
-#define exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+
+/* Read-modify-write of the library's own words: atomic when others may be at them, and then ordered
+ * as a full fence. Loads and stores beside them are always atomic. */
+static inline uint32_t fetch_add(uint32_t* p, uint32_t v) {
+  if (!alone()) return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);
+  const uint32_t old = load_relaxed(p);
+  store(p, old + v);
+  return old;
+}
+static inline uint32_t fetch_sub(uint32_t* p, uint32_t v) { return fetch_add(p, 0 - v); }
+static inline uint32_t fetch_or(uint32_t* p, uint32_t v) {
+  if (!alone()) return __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST);
+  const uint32_t old = load_relaxed(p);
+  store(p, old | v);
+  return old;
+}
+static inline uint32_t fetch_and(uint32_t* p, uint32_t v) {
+  if (!alone()) return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST);
+  const uint32_t old = load_relaxed(p);
+  store(p, old & v);
+  return old;
+}
+static inline uint32_t exchange(uint32_t* p, uint32_t v) {
+  if (!alone()) return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+  const uint32_t old = load_relaxed(p);
+  store(p, v);
+  return old;
+}
+/* Stores v if *p == *expected; else *expected = *p and false. */
+static inline bool exchange_if(uint32_t* p, uint32_t* expected, uint32_t v) {
+  if (!alone()) {
+    return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  }
+  const uint32_t old = load_relaxed(p);
+  if (old == *expected) return store(p, v), true;
+  *expected = old;
+  return false;
+}
+static inline void count(uint64_t* p) { /* for people to read: may miss some */
+  store_relaxed(p, load_relaxed(p) + 1);
+}
 
 /* ---- futex.c ---- */
 
-/* A mutex that works across processes: 0 free, else the holder's thread id, with the top bit set if
- * somebody sleeps for it. */
+/* A mutex that works across processes: 0 free, else LOCK_HELD, with LOCK_SLEEPERS if somebody
+ * sleeps for it. */
 struct lock {
   uint32_t word;
 };
-void lock_acquire(struct lock* lock);
-bool lock_try(struct lock* lock);
-void lock_release(struct lock* lock);
+enum { LOCK_HELD = 1 };
+#define LOCK_SLEEPERS (UINT32_C(1) << 31)
+void lock_acquire_contended(struct lock* lock);
 
+static inline bool lock_try(struct lock* lock) {
+  uint32_t free = 0;
+  return exchange_if(&lock->word, &free, LOCK_HELD);
+}
+static inline void lock_acquire(struct lock* lock) {
+  if (!lock_try(lock)) lock_acquire_contended(lock);
+}
 void futex_wake(uint32_t* word, int count);
+static inline void lock_release(struct lock* lock) {
+  if ((exchange(&lock->word, 0) & LOCK_SLEEPERS) != 0) futex_wake(&lock->word, 1);
+}
+
 /* Sleeps while *word == seen and *other == other_seen. 0: look again; ETIMEDOUT; EINTR. */
 int futex_wait_either(uint32_t* word, uint32_t seen, uint32_t* other, uint32_t other_seen,
                       int64_t deadline);
 int64_t now_ns(void);
 void cpu_relax(void);
-uint32_t thread_self(void);    /* kernel thread id, cached */
-void thread_self_forget(void); /* in the child of a fork */
 
 /* ---- shared state ---- */
 
@@ -171,7 +217,7 @@ _Static_assert(offsetof(struct record, rx_lock) == 64, "receive side has its own
 _Static_assert(offsetof(struct record, tx_lock) == 128, "transmit side has its own line");
 
 struct app_shared {                /* at the start of channel 0's scratch region */
-  SHM_ALIGNED(64) uint32_t leader; /* thread id of the one who sleeps for all; 0 nobody */
+  SHM_ALIGNED(64) uint32_t leader; /* 1: a thread sleeps for all */
   uint32_t leader_asleep;
   uint32_t leader_waits; /* index of the record that the leader waits for, WAITS_FOR_* */
   uint32_t leader_seq;   /* futex: changes when the lead is free and somebody follows */
@@ -426,6 +472,7 @@ int close_descriptor(int fd, bool wait);
 void watches_notify(struct context* c, uint32_t primary);
 void watches_notify_all(struct context* c);
 void watches_drop(struct context* c, uint32_t primary);
+void watches_drop_descriptor(struct context* c, uint32_t primary, int fd);
 void queues_invalidate(struct context* c);
 uint32_t poll_mask(struct context* c, uint32_t primary);
 

@@ -111,6 +111,9 @@ POSTERN_API int postern_shutdown(int fd, int how);
 /* What was sent is still delivered. SO_LINGER as on Linux: with a time, waits until all is
  * acknowledged; with 0, resets the connection. */
 POSTERN_API int postern_close(int fd);
+/* Another descriptor of the same socket, which lives until its last descriptor is closed. EMFILE.
+ * Unlike with epoll, a descriptor leaves its queues when it is closed, also if there are others. */
+POSTERN_API int postern_dup(int fd);
 
 /* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ACCEPTCONN (get only), SO_REUSEADDR,
  * SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_SNDBUF, SO_RCVTIMEO, SO_SNDTIMEO.

@@ -219,6 +219,16 @@ void watches_drop(struct context* c, uint32_t primary) {
   lock_release(&c->watch_lock);
 }
 
+void watches_drop_descriptor(struct context* c, uint32_t primary, int fd) {
+  if (load(&c->watches[primary]) == NULL) return;
+  lock_acquire(&c->watch_lock);
+  for (struct watch *w = c->watches[primary], *next; w != NULL; w = next) {
+    next = w->next_of_record;
+    if (w->fd == fd) watch_free(c, w);
+  }
+  lock_release(&c->watch_lock);
+}
+
 postern_queue* postern_queue_create(void) {
   struct context* c = context_get();
   if (c == NULL) return fail(ENOTCONN), NULL;

@@ -557,16 +557,41 @@ static void close_socket(struct sock* s, bool wait) {
   unbind(c, &q);
 }
 
+/* One descriptor fewer; the last one closes the socket. */
+static void drop_reference(struct sock* s, bool wait) {
+  if (fetch_sub(&s->record->refs, 1) != 1) return;
+  watches_drop(s->context, s->index);
+  fetch_add(&s->record->life, 1);
+  record_changed(s->context, s->index);
+  if (!load_relaxed(&s->context->dead)) close_socket(s, wait);
+}
+
 int close_descriptor(int fd, bool wait) {
   struct sock s;
   if (sock_lookup(fd, &s) != 0) return -1;
   if (!descriptor_remove(fd, &s)) return fail(EBADF);
-  if (fetch_sub(&s.record->refs, 1) != 1) return 0;
-  watches_drop(s.context, s.index);
-  fetch_add(&s.record->life, 1);
-  record_changed(s.context, s.index);
-  if (!load_relaxed(&s.context->dead)) close_socket(&s, wait);
+  watches_drop_descriptor(s.context, s.index, fd);
+  drop_reference(&s, wait);
   return 0;
+}
+
+/* A socket that is closed meanwhile may have become another one before it was counted: what was
+ * counted is given back, whosever it is. */
+int postern_dup(int fd) {
+  struct sock s;
+  if (sock_lookup(fd, &s) != 0) return -1;
+  uint32_t refs = load(&s.record->refs);
+  do {
+    if (refs == 0 || !sock_alive(&s)) return fail(EBADF);
+  } while (!exchange_if(&s.record->refs, &refs, refs + 1));
+  const bool alive = sock_alive(&s);
+  const int copy = alive ? descriptor_create(s.index, s.life) : fail(EBADF);
+  if (copy < 0) {
+    const int error = errno;
+    drop_reference(&s, false);
+    return fail(error);
+  }
+  return copy;
 }
 
 int postern_close(int fd) { return close_descriptor(fd, true); }

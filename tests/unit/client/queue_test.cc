@@ -139,6 +139,26 @@ TEST_F(QueueTest, RemovalAndClose) {
   EXPECT_EQ(errno, EBADF);
 }
 
+TEST_F(QueueTest, DescriptorsOfOneSocketAreWatchedEach) {
+  const Pair p = connected();
+  const int copy = postern_dup(p.b);
+  ASSERT_GE(copy, 0);
+  ASSERT_EQ(postern_queue_add(queue_, p.b, POLLIN, 1), 0);
+  ASSERT_EQ(postern_queue_add(queue_, copy, POLLIN, 2), 0);
+  ASSERT_TRUE(send_all(p.a, "a", 1));
+  ASSERT_TRUE(eventually([&] { return postern_available(copy) == 1; }));
+  EXPECT_EQ(wait(), 2);
+  EXPECT_EQ(postern_close(p.b), 0);
+  ASSERT_EQ(wait(), 1);
+  EXPECT_EQ(events_[0].data, 2U);
+  EXPECT_EQ(events_[0].fd, copy);
+  EXPECT_EQ(postern_dup(p.b), -1);
+  EXPECT_EQ(errno, EBADF);
+  const int again = postern_dup(copy);  // the number that was closed, and no watch of it is left
+  EXPECT_EQ(again, p.b);
+  EXPECT_EQ(postern_queue_add(queue_, again, POLLIN, 3), 0);
+}
+
 TEST_F(QueueTest, CostsDependOnTheActive) {
   std::vector<Pair> pairs;
   for (uint16_t i = 0; i < 60; ++i) {

@@ -40,6 +40,23 @@ TEST_F(ClientTest, EchoAndNames) {
   EXPECT_EQ(std::string(buffer, 6), "world!");
 }
 
+TEST_F(ClientTest, LivesUntilTheLastDescriptorIsClosed) {
+  const int l = listener(80);
+  const int a = connect_to(80);
+  const int b = postern_accept(l, nullptr, nullptr);
+  const int copy = postern_dup(b);
+  ASSERT_GE(copy, 0);
+  EXPECT_NE(copy, b);
+  EXPECT_EQ(postern_close(b), 0);
+  char byte;
+  ASSERT_TRUE(send_all(a, "x", 1));
+  EXPECT_EQ(postern_recv(copy, &byte, 1, 0), 1);
+  EXPECT_EQ(postern_recv(copy, &byte, 1, MSG_DONTWAIT), -1);
+  EXPECT_EQ(errno, EAGAIN);
+  EXPECT_EQ(postern_close(copy), 0);
+  EXPECT_EQ(postern_recv(a, &byte, 1, 0), 0);
+}
+
 TEST_F(ClientTest, MappedAddressesOnV6Sockets) {
   const int l = postern_socket(AF_INET6, SOCK_STREAM, 0);
   sockaddr_in6 any{};
