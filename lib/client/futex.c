@@ -9,16 +9,6 @@
 #endif
 
 enum { NS_PER_S = 1000000000 };
-static const uint32_t kSleepers = UINT32_C(1) << 31;
-
-static _Thread_local uint32_t thread_id;
-
-uint32_t thread_self(void) {
-  if (thread_id == 0) thread_id = (uint32_t)syscall(SYS_gettid);
-  return thread_id;
-}
-
-void thread_self_forget(void) { thread_id = 0; }
 
 int64_t now_ns(void) {
   struct timespec t;
@@ -40,40 +30,22 @@ void futex_wake(uint32_t* word, int count) {
   syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
-bool lock_try(struct lock* lock) {
-  uint32_t free = 0;
-  return __atomic_compare_exchange_n(&lock->word, &free, thread_self(), false, __ATOMIC_SEQ_CST,
-                                     __ATOMIC_SEQ_CST);
-}
-
-void lock_acquire(struct lock* lock) {
+/* Only with others about, so the words are changed atomically by all. */
+void lock_acquire_contended(struct lock* lock) {
   for (int i = 0; i < 100; ++i) {
-    if (lock_try(lock)) return;
     cpu_relax();
+    if (lock_try(lock)) return;
   }
   for (;;) {
-    const uint32_t seen = load_relaxed(&lock->word);
-    if (seen == 0) {
-      uint32_t free = 0; /* others may sleep for it: take it with the sleepers' bit */
-      if (__atomic_compare_exchange_n(&lock->word, &free, thread_self() | kSleepers, false,
-                                      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-        return;
-      }
+    uint32_t seen = load_relaxed(&lock->word);
+    if (seen == 0) { /* others may sleep for it: take it with the sleepers' bit */
+      if (exchange_if(&lock->word, &seen, LOCK_HELD | LOCK_SLEEPERS)) return;
       continue;
     }
-    uint32_t expected = seen;
-    if ((seen & kSleepers) == 0 &&
-        !__atomic_compare_exchange_n(&lock->word, &expected, seen | kSleepers, false,
-                                     __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-      continue;
-    }
-    syscall(SYS_futex, &lock->word, FUTEX_WAIT, seen | kSleepers, NULL, NULL, 0);
+    const uint32_t marked = seen | LOCK_SLEEPERS;
+    if (marked != seen && !exchange_if(&lock->word, &seen, marked)) continue;
+    syscall(SYS_futex, &lock->word, FUTEX_WAIT, marked, NULL, NULL, 0);
   }
-}
-
-void lock_release(struct lock* lock) {
-  const uint32_t held = exchange(&lock->word, 0);
-  if ((held & kSleepers) != 0) futex_wake(&lock->word, 1);
 }
 
 /* Kernels before 5.16 and strict sandboxes have no futex_waitv: sleep on one word, in slices. */

@@ -190,6 +190,7 @@ static int set_number(const struct sock* s, int level, int option, int v) {
 }
 
 int postern_setsockopt(int fd, int level, int option, const void* value, socklen_t length) {
+  ENTER();
   struct sock s;
   if (sock_lookup_live(fd, &s) != 0) return -1;
   if (value == NULL) return fail(EFAULT);
@@ -322,6 +323,7 @@ static int get_structure(const struct sock* s, int option, void* value, socklen_
 }
 
 int postern_getsockopt(int fd, int level, int option, void* value, socklen_t* length) {
+  ENTER();
   struct sock s;
   if (sock_lookup(fd, &s) != 0) return -1;
   if (value == NULL || length == NULL) return fail(EFAULT);
@@ -342,16 +344,19 @@ int postern_getsockopt(int fd, int level, int option, void* value, socklen_t* le
 /* ---- fcntl, ioctl ---- */
 
 int postern_set_nonblocking(int fd, int on) {
+  ENTER();
   struct sock s;
   return sock_lookup(fd, &s) != 0 ? -1 : set_flag(&s, R_NONBLOCK, on);
 }
 
 int postern_get_nonblocking(int fd) {
+  ENTER();
   struct sock s;
   return sock_lookup(fd, &s) != 0 ? -1 : (load(&s.record->flags) & R_NONBLOCK) != 0;
 }
 
 int postern_unacknowledged(int fd) {
+  ENTER();
   struct sock s;
   if (sock_lookup(fd, &s) != 0) return -1;
   drain(s.context, s.channel);

@@ -77,6 +77,7 @@ static int scan(struct context* c, struct postern_pollfd* fds, nfds_t n) {
 }
 
 int postern_poll(struct postern_pollfd* fds, nfds_t n, int timeout_ms) {
+  ENTER();
   struct context* c = context_get();
   if (c == NULL) return fail(ENOTCONN);
   drain_all(c);
@@ -230,6 +231,7 @@ void watches_drop_descriptor(struct context* c, uint32_t primary, int fd) {
 }
 
 postern_queue* postern_queue_create(void) {
+  ENTER();
   struct context* c = context_get();
   if (c == NULL) return fail(ENOTCONN), NULL;
   postern_queue* q = calloc(1, sizeof *q);
@@ -275,6 +277,7 @@ static void free_watches(postern_queue* q) {
 }
 
 void postern_queue_destroy(postern_queue* q) {
+  ENTER();
   if (q == NULL) return;
   struct context* c = q->context;
   if (c != NULL) {
@@ -339,6 +342,7 @@ static int add(postern_queue* q, const struct sock* s, int fd, uint32_t events, 
 }
 
 int postern_queue_add(postern_queue* q, int fd, uint32_t events, uint64_t data) {
+  ENTER();
   struct sock s;
   if (q->context == NULL || sock_lookup(fd, &s) != 0) return fail(EBADF);
   lock_acquire(&q->context->watch_lock);
@@ -352,6 +356,7 @@ static struct watch* find(const postern_queue* q, int fd) {
 }
 
 int postern_queue_modify(postern_queue* q, int fd, uint32_t events, uint64_t data) {
+  ENTER();
   struct sock s;
   if (q->context == NULL || sock_lookup(fd, &s) != 0) return fail(EBADF);
   lock_acquire(&q->context->watch_lock);
@@ -369,6 +374,7 @@ int postern_queue_modify(postern_queue* q, int fd, uint32_t events, uint64_t dat
 }
 
 int postern_queue_remove(postern_queue* q, int fd) {
+  ENTER();
   struct sock s;
   if (q->context == NULL || sock_lookup(fd, &s) != 0) return fail(EBADF);
   lock_acquire(&q->context->watch_lock);
@@ -430,6 +436,7 @@ static int queue_sleep(postern_queue* q, struct postern_event* events, int n, in
 }
 
 int postern_queue_wait(postern_queue* q, struct postern_event* events, int n, int timeout_ms) {
+  ENTER();
   struct context* c = q->context;
   if (c == NULL) return fail(EBADF);
   if (n < 1) return fail(EINVAL);
@@ -446,6 +453,7 @@ int postern_queue_wait(postern_queue* q, struct postern_event* events, int n, in
 }
 
 int postern_queue_wake(postern_queue* q) {
+  ENTER();
   if (q->context == NULL) return fail(EBADF);
   lock_acquire(&q->lock);
   store(&q->woken, 1);
@@ -462,6 +470,7 @@ static bool epoll_add(int epoll_fd, int fd, uint32_t events) {
 }
 
 int postern_queue_fd(postern_queue* q) {
+  ENTER();
   struct context* c = q->context;
   if (c == NULL) return fail(EBADF);
   if (q->epoll_fd >= 0) return q->epoll_fd;
@@ -479,6 +488,7 @@ int postern_queue_fd(postern_queue* q) {
 }
 
 int postern_queue_arm(postern_queue* q) {
+  ENTER();
   struct context* c = q->context;
   if (c == NULL || postern_queue_fd(q) < 0) return fail(EBADF);
   report_consumed(c);

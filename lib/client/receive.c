@@ -196,6 +196,7 @@ ssize_t postern_recv(int fd, void* data, size_t length, int flags) {
 
 ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags, struct sockaddr* from,
                          socklen_t* from_length) {
+  ENTER();
   if (from != NULL && from_length == NULL) return fail(EFAULT);
   const struct iovec one = {.iov_base = data, .iov_len = length};
   struct receiving o = {
@@ -204,6 +205,7 @@ ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags, struct so
 }
 
 ssize_t postern_recvmsg(int fd, struct msghdr* m, int flags) {
+  ENTER();
   struct receiving o = {.it = {.vec = m->msg_iov, .count = m->msg_iovlen},
                         .flags = flags,
                         .from = m->msg_name,
@@ -217,6 +219,7 @@ ssize_t postern_recvmsg(int fd, struct msghdr* m, int flags) {
 }
 
 int postern_available(int fd) {
+  ENTER();
   struct receiving o = {.flags = MSG_PEEK | MSG_TRUNC};
   if (sock_lookup(fd, &o.s) != 0) return -1;
   struct record* r = o.s.record;

@@ -21,7 +21,7 @@ static void ring_worker(struct context* c, struct channel* ch) {
   if ((armed & 1) == 0 || armed == load_relaxed(&ch->shared->rung)) return;
   store_relaxed(&ch->shared->rung, armed);
   const uint64_t one = 1;
-  fetch_add(&c->doorbells, 1);
+  count(&c->doorbells);
   (void)!write(ch->ring_fd, &one, sizeof one);
 }
 
@@ -114,8 +114,7 @@ void consumed(struct context* c, uint32_t index) {
   uint32_t head = load_relaxed(&c->app->dirty_head);
   do {
     store_relaxed(&r->next_dirty, head);
-  } while (!__atomic_compare_exchange_n(&c->app->dirty_head, &head, index + 1, true,
-                                        __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+  } while (!exchange_if(&c->app->dirty_head, &head, index + 1));
 }
 
 void report_consumed(struct context* c) {

@@ -13,7 +13,7 @@
 enum { DEFAULT_SPIN_US = 30, MAX_SPIN_US = 1000000, MAX_FDS = 2 + 2 * SHM_MAX_CHANNELS };
 
 static struct context* current;
-static struct lock attach_lock;
+static pthread_mutex_t attach_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t configured_spin_us = UINT32_MAX; /* UINT32_MAX: as the environment says */
 
 static _Thread_local char message[sizeof((struct shm_attach_reply*)0)->message];
@@ -279,6 +279,7 @@ static int open_context(int session, const struct shm_attach_reply* reply, int* 
   c->session_fd = session;
   c->spin_max = c->spin_now = spin_ns();
   store(&current, c);
+  bias_begin();
   return 0;
 }
 
@@ -301,8 +302,8 @@ static void close_context(struct context* c) {
 
 /* The child leaves to the parent what is the parent's. */
 static void in_child(void) {
-  thread_self_forget();
-  attach_lock.word = 0;
+  attach_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+  bias_in_child();
   struct context* c = context_get();
   if (c != NULL) close_context(c);
 }
@@ -328,14 +329,15 @@ int postern_attach(const char* path) {
   message[0] = '\0';
   if (path == NULL) path = getenv("POSTERN_SOCKET");
   if (path == NULL) path = SHM_DEFAULT_SOCKET_PATH;
-  lock_acquire(&attach_lock);
+  pthread_mutex_lock(&attach_lock);
   const int rc = context_get() != NULL ? fail(EISCONN) : attach(path);
-  lock_release(&attach_lock);
+  pthread_mutex_unlock(&attach_lock);
   return rc;
 }
 
 int postern_detach(void) {
-  lock_acquire(&attach_lock);
+  ENTER();
+  pthread_mutex_lock(&attach_lock);
   struct context* c = context_get();
   if (c != NULL) {
     for (int fd = descriptor_next(0); fd >= 0; fd = descriptor_next(fd + 1)) {
@@ -343,7 +345,7 @@ int postern_detach(void) {
     }
     close_context(c);
   }
-  lock_release(&attach_lock);
+  pthread_mutex_unlock(&attach_lock);
   return c != NULL ? 0 : fail(ENOTCONN);
 }
 

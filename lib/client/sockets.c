@@ -39,6 +39,7 @@ static int adopt(struct context* c, uint32_t index) {
 }
 
 int postern_socket(int domain, int type, int protocol) {
+  ENTER();
   struct context* c = context_get();
   if (c == NULL) return fail(ENOTCONN);
   if (load_relaxed(&c->dead)) return fail(ECONNABORTED);
@@ -175,6 +176,7 @@ int ensure_bound(struct sock* s) {
 }
 
 int postern_bind(int fd, const struct sockaddr* address, socklen_t length) {
+  ENTER();
   struct sock s;
   uint8_t to[16];
   uint16_t port;
@@ -220,6 +222,7 @@ static int listen_locked(struct sock* s, int backlog) {
 }
 
 int postern_listen(int fd, int backlog) {
+  ENTER();
   struct sock s;
   if (sock_lookup_live(fd, &s) != 0) return -1;
   lock_acquire(&s.record->tx_lock);
@@ -291,6 +294,7 @@ static int wait_for_connection(struct sock* s, uint32_t* index) {
 static void close_record(struct context* c, uint32_t index, bool abort);
 
 int postern_accept4(int fd, struct sockaddr* address, socklen_t* length, int flags) {
+  ENTER();
   struct sock s;
   if (sock_lookup_live(fd, &s) != 0) return -1;
   if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) return fail(EINVAL);
@@ -430,6 +434,7 @@ static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t p
 }
 
 int postern_connect(int fd, const struct sockaddr* address, socklen_t length) {
+  ENTER();
   struct sock s;
   uint8_t remote[16] = {0};
   uint16_t port = 0;
@@ -451,6 +456,7 @@ int postern_connect(int fd, const struct sockaddr* address, socklen_t length) {
 /* ---- shutdown, close ---- */
 
 int postern_shutdown(int fd, int how) {
+  ENTER();
   struct sock s;
   if (sock_lookup_live(fd, &s) != 0) return -1;
   if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) return fail(EINVAL);
@@ -578,6 +584,7 @@ int close_descriptor(int fd, bool wait) {
 /* A socket that is closed meanwhile may have become another one before it was counted: what was
  * counted is given back, whosever it is. */
 int postern_dup(int fd) {
+  ENTER();
   struct sock s;
   if (sock_lookup(fd, &s) != 0) return -1;
   uint32_t refs = load(&s.record->refs);
@@ -594,7 +601,10 @@ int postern_dup(int fd) {
   return copy;
 }
 
-int postern_close(int fd) { return close_descriptor(fd, true); }
+int postern_close(int fd) {
+  ENTER();
+  return close_descriptor(fd, true);
+}
 
 /* ---- names ---- */
 
@@ -606,6 +616,7 @@ static const struct shm_socket* daemon_view(const struct sock* s) {
 }
 
 int postern_getsockname(int fd, struct sockaddr* address, socklen_t* length) {
+  ENTER();
   struct sock s;
   if (sock_lookup(fd, &s) != 0) return -1;
   if (address == NULL || length == NULL) return fail(EFAULT);
@@ -621,6 +632,7 @@ int postern_getsockname(int fd, struct sockaddr* address, socklen_t* length) {
 }
 
 int postern_getpeername(int fd, struct sockaddr* address, socklen_t* length) {
+  ENTER();
   struct sock s;
   if (sock_lookup(fd, &s) != 0) return -1;
   if (address == NULL || length == NULL) return fail(EFAULT);

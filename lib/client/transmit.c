@@ -103,8 +103,7 @@ static void starve(struct context* c, uint32_t index) {
   uint32_t head = load_relaxed(&c->app->starved_head);
   do {
     store_relaxed(&r->next_starved, head);
-  } while (!__atomic_compare_exchange_n(&c->app->starved_head, &head, index + 1, true,
-                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+  } while (!exchange_if(&c->app->starved_head, &head, index + 1));
 }
 
 static bool memory_left(struct context* c, uint32_t index) {
@@ -394,11 +393,13 @@ ssize_t postern_send(int fd, const void* data, size_t length, int flags) {
 
 ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
                        const struct sockaddr* to, socklen_t to_length) {
+  ENTER();
   const struct iovec one = {.iov_base = (void*)(uintptr_t)data, .iov_len = length};
   return send_message(fd, &one, 1, flags, to, to_length);
 }
 
 ssize_t postern_sendmsg(int fd, const struct msghdr* m, int flags) {
+  ENTER();
   if (m->msg_controllen != 0) return fail(EOPNOTSUPP);
   return send_message(fd, m->msg_iov, m->msg_iovlen, flags, m->msg_name, m->msg_namelen);
 }

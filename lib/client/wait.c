@@ -75,8 +75,10 @@ static int sleep_on_doorbells(struct context* c, int64_t deadline) {
     const int64_t ns = deadline - now_ns();
     if (ns > 0) left = (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
   }
-  fetch_add(&c->sleeps, 1);
+  count(&c->sleeps);
+  const uint32_t calls = bias_pause();
   const int n = ppoll(fds, kick + 1, deadline == FOREVER ? NULL : &left, NULL);
+  bias_resume(calls);
   if (n < 0) return EINTR;
   if (n == 0) return ETIMEDOUT;
   uint64_t count;
@@ -112,7 +114,9 @@ static int follow(struct context* c, const struct wait* w, uint32_t seen, int64_
   const uint32_t lead_seen = load(&app->leader_seq);
   int rc = 0;
   if (__atomic_load_n(&app->leader, __ATOMIC_SEQ_CST) != 0 && !over(c, w, seen)) {
+    const uint32_t calls = bias_pause();
     rc = futex_wait_either(w->word, seen, &app->leader_seq, lead_seen, deadline);
+    bias_resume(calls);
   }
   fetch_sub(w->sleepers, 1);
   fetch_sub(&app->followers, 1);
@@ -121,9 +125,7 @@ static int follow(struct context* c, const struct wait* w, uint32_t seen, int64_
 
 static bool take_lead(struct context* c) {
   uint32_t nobody = 0;
-  return load_relaxed(&c->app->leader) == 0 &&
-         __atomic_compare_exchange_n(&c->app->leader, &nobody, thread_self(), false,
-                                     __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+  return load_relaxed(&c->app->leader) == 0 && exchange_if(&c->app->leader, &nobody, 1);
 }
 
 /* On leaving a wait, by whoever leaves: a follower that was woken to lead may have had its own
