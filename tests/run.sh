@@ -8,7 +8,8 @@ usage: sudo tests/run.sh [OPTION]...
 
 Without options: builds in build/ and runs the unit, script, simulation and system tests.
 
-  --suite NAME      only this one: unit, script, sim, system or quickstart; may be repeated
+  --suite NAME      only this one: unit, script, sim, system, quickstart or instructions (what a
+                    packet costs, by callgrind; perf/README.md); may be repeated
   --filter REGEX    only the tests whose name matches
   --quick           smaller transfers in the system tests, fewer seeds in the simulations
   --sanitize LIST   instead: build with these sanitizers in a directory of their own and run the
@@ -29,7 +30,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --suite | --filter | --sanitize | --build) [ $# -gt 1 ] || die "$1 wants a value" ;;&
     --suite)
-      [[ $2 =~ ^(unit|script|sim|system|quickstart)$ ]] || die "no suite is named $2"
+      [[ $2 =~ ^(unit|script|sim|system|quickstart|instructions)$ ]] || die "no suite is named $2"
       suites+=("$2")
       shift
       ;;
@@ -50,7 +51,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 if $all; then
-  suites=(unit script sim system quickstart) sanitizers=('address,undefined' thread)
+  suites=(unit script sim system quickstart instructions) sanitizers=('address,undefined' thread)
   format=true tidy=true
 elif [ ${#suites[@]} = 0 ] && [ ${#sanitizers[@]} = 0 ] && ! $format && ! $tidy; then
   suites=(unit script sim system)
@@ -127,6 +128,7 @@ if wants system || wants quickstart; then
   packages+=(iproute2 ethtool iputils-ping curl procps netcat-openbsd iperf3 tshark)
 fi
 if [ ${#sanitizers[@]} != 0 ]; then packages+=(clang libclang-rt-14-dev); fi
+if wants instructions; then packages+=(valgrind); fi
 if $format; then packages+=(clang-format git); fi
 if $tidy; then packages+=(clang-tidy clang); fi
 install_packages "${packages[@]}"
@@ -146,7 +148,7 @@ if $tidy; then
   check clang-tidy check_tidy
 fi
 pure=()
-for suite in unit script sim; do
+for suite in unit script sim instructions; do
   if wants $suite; then pure+=("$suite"); fi
 done
 if [ ${#pure[@]} != 0 ]; then

@@ -91,23 +91,27 @@ Worker::Impl::~Impl() { rte_pktmbuf_free_bulk(spare.data(), static_cast<unsigned
 void Worker::Impl::run() noexcept {
   last_work = clock_now();
   while (!stopping.load(std::memory_order_relaxed)) {
-    now = clock_now();
-    uint32_t work = receive();
-    work += run_calls();
-    work += apps.drain(now);
-    stack.advance(now);
-    work += egress();
-    work += publish();
-
-    if (++turns % kHousekeeping == 0) housekeeping();
-    if (work > 0) {
+    if (turn(clock_now()) > 0) {
       last_work = now;
-      counters.add(Counter::worker_busy_turns);
       sleeper.woken_by_work();
     } else if (options.idle == IdleMode::adaptive && now - last_work >= options.idle_spin) {
       sleep();
     }
   }
+}
+
+uint32_t Worker::Impl::turn(Time time) noexcept {
+  now = time;
+  uint32_t work = receive();
+  work += run_calls();
+  work += apps.drain(now);
+  stack.advance(now);
+  work += egress();
+  work += publish();
+
+  if (work > 0) counters.add(Counter::worker_busy_turns);
+  if (++turns % kHousekeeping == 0) housekeeping();
+  return work;
 }
 
 // ---- the control thread's calls ----
@@ -232,6 +236,8 @@ void Worker::stop() {
   impl_->bell.force();
   impl_->thread.join();
 }
+
+uint32_t Worker::turn(Time now) noexcept { return impl_->turn(now); }
 
 bool Worker::submit(WorkerCall* call) noexcept {
   if (impl_->outstanding == kMailbox || !impl_->mailbox.push(call)) return false;

@@ -59,6 +59,9 @@ class Worker {
   // ---- control thread ----
   void start();  // throws std::system_error when the thread cannot run on its core
   void stop();   // asks, wakes and joins; calls not yet run stay so
+  // One turn, for a caller that drives the worker by itself instead of start(), in a time of its
+  // own; how much there was to do. What is for inside a call may then be done between turns.
+  uint32_t turn(Time now) noexcept;
   [[nodiscard]] bool submit(WorkerCall* call) noexcept;  // false: mailbox full
   [[nodiscard]] WorkerCall* completed() noexcept;        // next finished call or nullptr
   // eventfd, readable when completed() has something or an application is to be evicted.

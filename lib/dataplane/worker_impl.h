@@ -30,6 +30,7 @@ struct Worker::Impl {
 
   void thread_main(std::promise<int>& started);
   void run() noexcept;
+  uint32_t turn(Time time) noexcept;
   void leave() noexcept;
 
   // One step of a turn each; how much there was to do.

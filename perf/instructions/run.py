@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Counts what the worker costs in instructions and compares with the committed baseline.
+
+bench_instructions runs under callgrind; only turns of the worker are counted, and the count is the
+same on every run. A scenario that costs more than 3 % above baseline.json fails. Whoever has a
+reason changes the baseline with --update and gives the reason in the commit.
+"""
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+BASELINE = HERE / 'baseline.json'
+TOLERANCE = 0.03
+SKIP = 77  # what Meson takes for "could not be run here"
+UNITS = {'idle': 'turn', 'udp_receive': 'datagram', 'bulk_in': '1448 bytes',
+         'bulk_out': '1448 bytes', 'connect': 'cycle'}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--program', required=True, help='bench_instructions')
+    parser.add_argument('--compiler', required=True, help='what compiled it, as in the baseline')
+    parser.add_argument('--update', action='store_true', help='write the baseline anew')
+    parser.add_argument('--keep', metavar='DIR', help="keep callgrind's files here, one a scenario")
+    parser.add_argument('scenarios', nargs='*', help='default: all')
+    return parser.parse_args()
+
+
+def measure(program, scenarios, directory):
+    """Instructions per unit by scenario."""
+    out = pathlib.Path(directory) / 'callgrind.out'
+    command = ['valgrind', '--tool=callgrind', '--collect-atstart=no',
+               f'--callgrind-out-file={out}', program, *scenarios]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    if done.returncode != 0:
+        sys.exit(f'{" ".join(command)}\n{done.stderr}')
+    units = dict(line.split() for line in done.stdout.splitlines())
+    counted = {}
+    for file in pathlib.Path(directory).glob('callgrind.out.*'):
+        head = file.read_text(errors='replace')[:4096]
+        name = re.search(r'^desc: Trigger: Client Request: (\w+)$', head, re.M)
+        total = re.search(r'^summary: (\d+)$', head, re.M)
+        if name and total:
+            counted[name[1]] = int(total[1]) / int(units[name[1]])
+            file.rename(file.with_name(name[1] + '.callgrind'))
+    if not counted or set(counted) != set(units):
+        sys.exit(f'callgrind counted {sorted(counted)} of {sorted(units)}')
+    return {name: round(counted[name], 1) for name in units}
+
+
+def compare(counted, baseline):
+    """Prints a table; whether nothing rose too much."""
+    good = True
+    print(f'{"scenario":18}{"per":12}{"instructions":>13}{"baseline":>10}{"change":>9}')
+    for name, now in counted.items():
+        before = baseline.get(name)
+        change = now / before - 1 if before else 0
+        verdict = ''
+        if not before:
+            good, verdict = False, 'not in the baseline'
+        elif change > TOLERANCE:
+            good, verdict = False, 'more than 3 % above the baseline'
+        elif change < -TOLERANCE:
+            verdict = 'cheaper: lower the baseline with --update'
+        unit = UNITS.get(name, 'request')
+        print(f'{name:18}{unit:12}{now:13.1f}{before or 0:10.1f}{change:+9.1%}  {verdict}'.rstrip())
+    return good
+
+
+def main():
+    options = arguments()
+    baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    if not options.update and baseline.get('compiler') != options.compiler:
+        print(f'the baseline is for {baseline.get("compiler")}, this is {options.compiler}')
+        sys.exit(SKIP)
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.keep:
+            pathlib.Path(options.keep).mkdir(parents=True, exist_ok=True)
+        counted = measure(options.program, options.scenarios, options.keep or scratch)
+    instructions = baseline.get('instructions', {})
+    if options.update:
+        compare(counted, instructions)
+        instructions.update(counted)
+        baseline = {'compiler': options.compiler, 'instructions': instructions}
+        BASELINE.write_text(json.dumps(baseline, indent=2) + '\n')
+        return
+    if not compare(counted, instructions):
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()
