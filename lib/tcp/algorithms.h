@@ -5,7 +5,7 @@
 
 namespace postern {
 
-[[nodiscard]] CongestionControl cubic();    // RFC 9438, with HyStart++ (RFC 9406)
+[[nodiscard]] CongestionControl cubic();    // RFC 9438
 [[nodiscard]] CongestionControl newreno();  // RFC 5681, byte counting of RFC 3465
 
 }  // namespace postern

@@ -26,6 +26,7 @@ struct CongestionView {
   uint32_t snd_una;
   uint32_t snd_nxt;
   uint32_t flight;  // bytes outstanding before the acknowledgment
+  bool paced;       // sending is spread over time
 };
 
 struct CongestionControl {

@@ -1,17 +1,12 @@
-// CUBIC: RFC 9438, in bytes and milliseconds, with HyStart++ (RFC 9406) for slow start.
-#include "base/seq.h"
+// CUBIC: RFC 9438, in bytes and milliseconds.
 #include "tcp/algorithms.h"
+#include "tcp/slow_start.h"
 
 namespace postern {
 
 namespace {
 
-// RFC 9438 4.6: beta 0.7; 5.1: C 0.4. RFC 9406 4.3: the constants of HyStart++.
-constexpr uint32_t kMinRttThresh = 4000;   // microseconds
-constexpr uint32_t kMaxRttThresh = 16000;  // microseconds
-constexpr uint32_t kRttSamples = 8;
-constexpr uint32_t kCssGrowthDivisor = 4;
-constexpr uint8_t kCssRounds = 5;
+// RFC 9438 4.6: beta 0.7; 5.1: C 0.4.
 
 struct Avoidance {
   uint32_t epoch_us;  // when this congestion avoidance began
@@ -20,23 +15,14 @@ struct Avoidance {
   uint32_t carry;     // of the division in the last increase
 };
 
-struct SlowStart {
-  uint32_t round_end;    // snd_nxt when the round began
-  uint32_t last_rtt;     // lowest of the last round, 0: none
-  uint32_t current_rtt;  // lowest of this round, 0: none
-  uint32_t css_rtt;      // baseline of conservative slow start, 0: not in it
-};
-
 enum class Phase : uint8_t { none, slow_start, avoidance };
 
 struct State {
   uint32_t w_max;  // bytes
   Phase phase;     // which of the two holds
-  uint8_t samples;
-  uint8_t css_rounds;
   union {
     Avoidance avoidance;
-    SlowStart slow_start;
+    HyStart hystart;
   };
 };
 
@@ -94,51 +80,16 @@ void congestion_avoidance(const CongestionView& v, State& s, uint32_t acked) {
   v.cwnd += static_cast<uint32_t>(step / v.cwnd);
 }
 
-void begin_round(const CongestionView& v, State& s) {
-  SlowStart& h = s.slow_start;
-  h.round_end = v.snd_nxt;
-  h.last_rtt = h.current_rtt;
-  h.current_rtt = 0;
-  s.samples = 0;
-  if (h.css_rtt != 0 && ++s.css_rounds >= kCssRounds) v.ssthresh = v.cwnd;
-}
-
-// RFC 9406 4.2: once the round trip grows, a few careful rounds, then congestion avoidance. Bytes
-// to grow by.
-uint32_t slow_start_step(const CongestionView& v, State& s, uint32_t acked, uint32_t rtt_us) {
-  SlowStart& h = s.slow_start;
-  if (s.phase != Phase::slow_start) {
-    s.phase = Phase::slow_start;
-    h = SlowStart{v.snd_nxt, 0, 0, 0};
-    s.samples = 0;
-  } else if (seq_ge(v.snd_una, h.round_end)) {
-    begin_round(v, s);
-  }
-  if (rtt_us != 0) {
-    if (h.current_rtt == 0 || rtt_us < h.current_rtt) h.current_rtt = rtt_us;
-    if (s.samples < 255) ++s.samples;
-  }
-  if (s.samples >= kRttSamples && h.last_rtt != 0) {
-    uint32_t thresh = h.last_rtt / 8;
-    thresh = thresh < kMinRttThresh ? kMinRttThresh : thresh;
-    thresh = thresh > kMaxRttThresh ? kMaxRttThresh : thresh;
-    if (h.css_rtt == 0 && h.current_rtt >= h.last_rtt + thresh) {
-      h.css_rtt = h.current_rtt;
-      s.css_rounds = 0;
-    } else if (h.css_rtt != 0 && h.current_rtt < h.css_rtt) {
-      h.css_rtt = 0;  // the growth was a false alarm
-    }
-  }
-  return h.css_rtt != 0 ? acked / kCssGrowthDivisor : acked;
-}
-
 void on_ack(const CongestionView& v, uint32_t acked, uint32_t rtt_us) {
   State& s = state(v);
   if (v.cwnd < v.ssthresh) {
-    v.cwnd += slow_start_step(v, s, acked, rtt_us);
-  } else {
-    congestion_avoidance(v, s, acked);
+    if (s.phase != Phase::slow_start) {
+      s.phase = Phase::slow_start;
+      s.hystart = HyStart{};
+    }
+    acked = slow_start(v, s.hystart, acked, rtt_us);
   }
+  if (acked != 0) congestion_avoidance(v, s, acked);
 }
 
 // RFC 9438 4.6, and fast convergence (4.7).

@@ -1,5 +1,6 @@
 // NewReno: RFC 5681 3.1 with the byte counting of RFC 3465. Recovery (RFC 6582) is the engine's.
 #include "tcp/algorithms.h"
+#include "tcp/slow_start.h"
 
 namespace postern {
 
@@ -7,6 +8,7 @@ namespace {
 
 struct State {
   uint32_t acked;  // bytes acknowledged towards the next increase
+  HyStart hystart;
 };
 
 State& state(const CongestionView& v) {
@@ -14,14 +16,12 @@ State& state(const CongestionView& v) {
   return *reinterpret_cast<State*>(v.scratch.bytes.data());
 }
 
-void on_ack(const CongestionView& v, uint32_t acked, uint32_t) {
-  if (v.cwnd < v.ssthresh) {  // RFC 3465 2.2 with L = 2; more is counted where segments coalesce
-    const uint32_t step = acked < v.ssthresh - v.cwnd ? acked : v.ssthresh - v.cwnd;
-    v.cwnd += step;
-    acked -= step;
+void on_ack(const CongestionView& v, uint32_t acked, uint32_t rtt_us) {
+  State& s = state(v);
+  if (v.cwnd < v.ssthresh) {
+    acked = slow_start(v, s.hystart, acked, rtt_us);
     if (acked == 0) return;
   }
-  State& s = state(v);
   s.acked += acked;
   if (s.acked >= v.cwnd) {  // one MSS per window
     s.acked -= v.cwnd;
@@ -30,7 +30,7 @@ void on_ack(const CongestionView& v, uint32_t acked, uint32_t) {
 }
 
 uint32_t on_congestion(const CongestionView& v) {
-  state(v).acked = 0;
+  state(v) = State{};
   const uint32_t half = v.flight / 2;
   return half > 2U * v.mss ? half : 2U * v.mss;
 }

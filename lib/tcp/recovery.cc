@@ -445,8 +445,8 @@ void TcpConnection::mark_all_lost(TcpContext& ctx) {
 // ---- the rate ----
 
 CongestionView TcpConnection::congestion_view(const TcpContext& ctx, uint32_t flight) {
-  return CongestionView{cwnd_,      ssthresh_, scratch_, mss_,     to_us(ctx.now),
-                        srtt_ >> 3, min_rtt_,  snd_una_, snd_nxt_, flight};
+  return CongestionView{cwnd_,    ssthresh_, scratch_, mss_,   to_us(ctx.now), srtt_ >> 3,
+                        min_rtt_, snd_una_,  snd_nxt_, flight, false};
 }
 
 // RFC 5681 3.1 (4), with what is needed to take it back.

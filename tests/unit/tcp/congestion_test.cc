@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
 
 namespace postern {
 namespace {
@@ -18,10 +19,11 @@ struct Window {
   uint32_t now_us = 1'000'000;
   uint32_t rtt_us = 100'000;
   uint32_t snd_una = 1;
+  bool paced = false;
 
   CongestionView view() {
-    return CongestionView{cwnd,   ssthresh, scratch, kMss,           now_us,
-                          rtt_us, rtt_us,   snd_una, snd_una + cwnd, cwnd};
+    return CongestionView{cwnd,   ssthresh, scratch,        kMss, now_us, rtt_us,
+                          rtt_us, snd_una,  snd_una + cwnd, cwnd, paced};
   }
   void ack(uint32_t bytes) {
     snd_una += bytes;
@@ -68,13 +70,6 @@ TEST(NewReno, CongestionAvoidanceAddsOneSegmentARound) {  // RFC 5681 3.1, RFC 3
     w.round();
     EXPECT_EQ(w.cwnd, (10 + i) * kMss);
   }
-}
-
-TEST(NewReno, SlowStartStopsAtSsthresh) {
-  Window w = window("newreno");
-  w.ssthresh = 12 * kMss;
-  w.ack(5 * kMss);
-  EXPECT_EQ(w.cwnd, 12U * kMss);
 }
 
 TEST(NewReno, HalvesTheFlight) {  // RFC 5681 (4)
@@ -143,24 +138,72 @@ TEST(Cubic, FastConvergence) {  // RFC 9438 4.7: a second loss below W_max lower
   EXPECT_EQ(low, 490U * kMss);
 }
 
-TEST(Cubic, HystartLeavesSlowStartWhenTheRoundTripGrows) {  // RFC 9406 4.2
-  Window w = window("cubic");
+// RFC 9406, with each algorithm that has a slow start of the standard kind.
+class HyStartTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(HyStartTest, LeavesSlowStartWhenTheRoundTripGrows) {  // RFC 9406 4.2
+  Window w = window(GetParam());
   for (int i = 0; i < 3; ++i) w.round();
   EXPECT_EQ(w.cwnd, 80U * kMss);
   w.rtt_us = 130'000;  // more than last + max(4 ms, min(rtt / 8, 16 ms))
-  for (int i = 0; i < 12 && w.ssthresh == UINT32_MAX; ++i) w.round();
-  EXPECT_NE(w.ssthresh, UINT32_MAX);
-  EXPECT_LT(w.cwnd, 80U * 8 * kMss) << "growth was slowed for five rounds";
+  int rounds = 0;
+  for (; rounds < 12 && w.ssthresh == UINT32_MAX; ++rounds) w.round();
+  EXPECT_EQ(rounds, 6) << "CSS_ROUNDS rounds, the first one partial";
+  EXPECT_LT(w.cwnd, 80U * 4 * kMss) << "growth is slowed to a quarter: 1.25^5";
 }
 
-TEST(Cubic, HystartIgnoresJitter) {
-  Window w = window("cubic");
+TEST_P(HyStartTest, IgnoresJitter) {  // RFC 9406 4.2: RttThresh
+  Window w = window(GetParam());
   for (int i = 0; i < 5; ++i) {
     w.rtt_us = 100'000 + static_cast<uint32_t>(i % 2) * 3000;
     w.round();
   }
   EXPECT_EQ(w.cwnd, 320U * kMss);
 }
+
+TEST_P(HyStartTest, ResumesWhenTheRoundTripFallsAgain) {  // RFC 9406 4.2: below the CSS baseline
+  Window w = window(GetParam());
+  for (int i = 0; i < 3; ++i) w.round();
+  w.rtt_us = 130'000;
+  for (int i = 0; i < 2; ++i) w.round();
+  const uint32_t careful = w.cwnd;
+  EXPECT_LT(careful, 160U * kMss);
+  w.rtt_us = 100'000;
+  for (int i = 0; i < 10; ++i) w.round();
+  EXPECT_EQ(w.ssthresh, UINT32_MAX);
+  EXPECT_GT(w.cwnd, careful * 500U);
+}
+
+TEST_P(HyStartTest, OnlyInTheInitialSlowStart) {  // RFC 9406 4.3
+  Window w = window(GetParam());
+  w.ssthresh = 500 * kMss;
+  for (int i = 0; i < 3; ++i) w.round();
+  w.rtt_us = 130'000;
+  w.round();
+  w.round();
+  EXPECT_EQ(w.cwnd, 320U * kMss);
+}
+
+TEST_P(HyStartTest, OneAckCountsForEightSegments) {  // RFC 9406 4.3: L
+  Window w = window(GetParam());
+  w.cwnd = 100 * kMss;
+  w.ack(50 * kMss);
+  EXPECT_EQ(w.cwnd, 108U * kMss);
+  w.paced = true;
+  w.ack(50 * kMss);
+  EXPECT_EQ(w.cwnd, 158U * kMss) << "no limit with pacing";
+}
+
+TEST_P(HyStartTest, StopsAtSsthresh) {  // RFC 5681 3.1
+  Window w = window(GetParam());
+  w.ssthresh = 12 * kMss;
+  w.ack(5 * kMss);
+  EXPECT_GE(w.cwnd, 12U * kMss);
+  EXPECT_LT(w.cwnd, 13U * kMss) << "the rest counts in congestion avoidance";
+}
+
+INSTANTIATE_TEST_SUITE_P(Algorithms, HyStartTest, testing::Values("cubic", "newreno"),
+                         [](const auto& param) { return std::string(param.param); });
 
 TEST(Cubic, IdleTimeDoesNotCount) {  // RFC 9438 4.8
   Window w = window("cubic");
