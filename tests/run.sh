@@ -125,13 +125,24 @@ check_tidy() {
 step "Packages"
 packages=("${packages_build[@]}" ccache)
 if wants system || wants quickstart; then
-  packages+=(iproute2 ethtool iputils-ping curl procps netcat-openbsd iperf3 tshark)
+  packages+=(iproute2 ethtool iputils-ping curl procps netcat-openbsd iperf3 tshark
+    nginx-light redis-server redis-tools memcached wget socat openssl wrk)
 fi
 if [ ${#sanitizers[@]} != 0 ]; then packages+=(clang libclang-rt-14-dev); fi
 if wants instructions; then packages+=(valgrind); fi
 if $format; then packages+=(clang-format git); fi
 if $tidy; then packages+=(clang-tidy clang); fi
+# The servers among them are for the tests to start, not for the machine.
+no_services=/usr/sbin/policy-rc.d
+if wants system && [ ! -e $no_services ]; then
+  trap 'rm -rf -- "$log_dir" $no_services' EXIT
+  printf '#!/bin/sh\nexit 101\n' >$no_services
+  chmod 755 $no_services
+else
+  no_services=
+fi
 install_packages "${packages[@]}"
+rm -f -- $no_services
 ccache=$(command -v ccache || true)
 
 if [ ${#suites[@]} != 0 ] || $tidy; then

@@ -43,6 +43,10 @@ std::optional<int> parse(int argc, char** argv, Arguments* out) {
       return bad_use("unknown option \"" + std::string(arg) + '"');
     } else if (out->verb.empty()) {
       out->verb = arg;
+      if (const Verb* verb = postern::find_verb(arg); verb != nullptr && verb->takes_program) {
+        out->operands.assign(argv + i + 1, argv + argc);  // also what looks like an option
+        return std::nullopt;
+      }
     } else {
       out->operands.emplace_back(arg);
     }

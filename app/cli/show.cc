@@ -56,7 +56,10 @@ std::string uptime(uint64_t seconds) {
 void show_port(const json::value& port, std::ostream& out) {
   std::string addresses;
   for (const json::value& address : port.at("addresses").as_array()) {
-    addresses += ' ' + std::string(address.as_string());
+    const std::string_view one = address.as_string();
+    addresses += ' ' + std::string(one);
+    const std::string state = text(port.at("address_states"), one);
+    if (state != "preferred") addresses += " (" + state + ')';
   }
   const std::string mbps = number(port, "mbps") == 0 ? "" : ", " + text(port, "mbps") + " Mbit/s";
   out << text(port, "name") << ": " << (flag(port, "up") ? "up" : "down") << mbps << ", mtu "

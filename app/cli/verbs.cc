@@ -7,6 +7,7 @@
 #include <iostream>
 #include <utility>
 
+#include "cli/run.h"
 #include "cli/show.h"
 #include "control/config.h"
 #include "control/control_client.h"
@@ -135,7 +136,7 @@ constexpr Verb kVerbs[] = {
     {"check", "check FILE", "check a configuration without starting anything",
      "Reads FILE as posternd would. A mistake is told as file:line:column: what; what would be\n"
      "right, with exit status 2.\n",
-     1, false, run_check},
+     1, false, false, run_check},
     {"ss", "ss", "sockets of all applications",
      "One line for each socket: protocol, state, bytes that the application has not read (Recv-Q)\n"
      "and that the peer has not acknowledged (Send-Q; of a listener: its backlog limit), "
@@ -143,24 +144,36 @@ constexpr Verb kVerbs[] = {
      "worker, and the application. An orphan is a connection that its application has closed and\n"
      "that still has data in flight or waits out TIME-WAIT. A listener stands once for each "
      "worker.\n",
-     0, false, run_ss},
+     0, false, false, run_ss},
     {"link", "link", "ports: device, addresses, offloads, traffic",
      "missed: the device had no room in its queue. without buffer: the packet pool was empty.\n", 0,
-     false, run_link},
+     false, false, run_link},
+    {"run", "run PROGRAM", "start a program whose sockets Postern serves",
+     "postern run [--kernel LIST] [--socket PATH] [--] PROGRAM [ARGUMENT]...\n\n"
+     "The program is not changed: a library is loaded before libc (LD_PRELOAD) and gives its TCP "
+     "and\n"
+     "UDP sockets to posternd. Sockets of loopback addresses, of other families, and of IPv6 stay\n"
+     "the kernel's. Programs that are statically linked, set-user-ID or written in Go are not\n"
+     "reached. The library attaches as the user that runs the program.\n\n"
+     "  --kernel LIST  addresses and networks that stay the kernel's too: 192.0.2.1,10.0.0.0/8\n"
+     "  --socket PATH  posternd's socket for applications; default $POSTERN_SOCKET, else\n"
+     "                 /run/postern/postern.sock\n",
+     SIZE_MAX, false, true, run_program},
     {"neigh", "neigh", "neighbors that ARP has resolved, or is trying to",
-     "Each worker keeps its own table.\n", 0, false, run_neigh},
+     "Each worker keeps its own table.\n", 0, false, false, run_neigh},
     {"drops", "drops [-a]", "packets dropped, by reason",
      "Shows the reasons that occurred; -a shows all. A reason has the same name here, in the "
      "metric\n"
      "postern_drops_total and in the source.\n",
-     0, true, run_drops},
+     0, true, false, run_drops},
     {"stats", "stats", "counters of the workers, memory of the applications",
-     "With more than one worker, each has its column.\n", 0, false, run_stats},
+     "With more than one worker, each has its column.\n", 0, false, false, run_stats},
     {"metrics", "metrics", "all counters in the text format of Prometheus",
-     "For a textfile collector or a look. Names are postern_*_total.\n", 0, false, run_metrics},
+     "For a textfile collector or a look. Names are postern_*_total.\n", 0, false, false,
+     run_metrics},
     {"version", "version", "versions of this command and of the running daemon",
-     "Succeeds without a daemon too.\n", 0, false, run_version},
-    {"help", "help [VERB]", "this list, or more about a verb", "", 1, false, run_help},
+     "Succeeds without a daemon too.\n", 0, false, false, run_version},
+    {"help", "help [VERB]", "this list, or more about a verb", "", 1, false, false, run_help},
 };
 
 int run_help(const Arguments& arguments, std::ostream& out) {
@@ -181,7 +194,8 @@ int run_help(const Arguments& arguments, std::ostream& out) {
               << "\"; see postern help\n";
     return 2;
   }
-  out << "usage: postern " << verb->usage << " [-j] [--socket PATH]\n\n"
+  out << "usage: postern " << verb->usage << (verb->takes_program ? "" : " [-j] [--socket PATH]")
+      << "\n\n"
       << verb->summary << "\n\n"
       << verb->help;
   return 0;

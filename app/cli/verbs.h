@@ -26,6 +26,7 @@ struct Verb {
   std::string_view help;     // paragraphs for `postern help VERB`
   size_t most_operands = 0;
   bool takes_all = false;
+  bool takes_program = false;  // what follows the verb is not parsed
   int (*run)(const Arguments& arguments, std::ostream& out) = nullptr;  // exit status
 };
 

@@ -72,6 +72,7 @@ class Staging:
         self.bin.mkdir(mode=0o755)
         wanted = [self.cli, *(build / "app/examples").rglob("*"), *(build / "tests/system").rglob("*"),
                   *(build / "lib/client").glob("libpostern.so*"),
+                  *(build / "lib/client/preload").glob("libpostern_preload.so"),
                   *(HERE / n for n in ("app.py", "postern_api.py", "pattern.py"))]
         for path in wanted:
             if path.is_file() and (path.suffix == ".py" or ".so" in path.name
@@ -269,6 +270,14 @@ class World:
     def app(self, program, *arguments, user="nobody"):
         app = App(self, f"app-{program}-{len(self.apps)}",
                   ["python3", self.staging.bin / "app.py", program, *map(str, arguments)], user)
+        self.apps.append(app)
+        return app
+
+    def program(self, *command, user="nobody", options=()):
+        """Starts a program that knows nothing of Postern under `postern run`."""
+        name = pathlib.Path(command[0]).name
+        app = App(self, f"{name}-{len(self.apps)}",
+                  [self.staging.bin / "postern", "run", *options, "--", *command], user)
         self.apps.append(app)
         return app
 

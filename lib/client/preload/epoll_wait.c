@@ -1,0 +1,172 @@
+/* Waiting in an epoll set: Postern's sockets first, the kernel now and then while there is work,
+ * and the kernel alone when there is none. */
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "client/preload/epoll.h"
+
+enum {
+  BATCH = 128,             /* events of Postern's that one call returns at most */
+  KERNEL_EVERY_NS = 20000, /* how long the kernel may have to wait while Postern has work */
+  DEFAULT_SPIN_US = 30,    /* as libpostern */
+  MOST_SPIN_US = 1000000,
+  LEAST_SPIN_NS = 2000
+};
+
+/* ---- one look ---- */
+
+/* Events of Postern's sockets, at most n. */
+static int take(struct epoll* e, struct epoll_event* events, int n) {
+  struct postern_event found[BATCH];
+  if (n <= 0 || e->queue == NULL) return 0;
+  pthread_mutex_lock(&e->lock);
+  const int count = postern_queue_wait(e->queue, found, n < BATCH ? n : BATCH, 0);
+  if (e->sleepers != 0) epoll_arm(e);
+  pthread_mutex_unlock(&e->lock);
+  for (int i = 0; i < count; ++i) {
+    events[i] = (struct epoll_event){.events = found[i].events, .data.u64 = found[i].data};
+  }
+  return count > 0 ? count : 0; /* when the daemon is gone its sockets have been reported */
+}
+
+/* Takes the doorbell out of what the kernel said. */
+static int without_doorbell(struct epoll_event* events, int n) {
+  int kept = 0;
+  for (int i = 0; i < n; ++i) {
+    if (events[i].data.u64 != DOORBELL) events[kept++] = events[i];
+  }
+  return n < 0 ? n : kept;
+}
+
+static int ask_kernel(struct epoll* e, int epfd, struct epoll_event* events, int n) {
+  e->kernel_looked = clock_ns();
+  return without_doorbell(events, real()->epoll_pwait(epfd, events, n, 0, NULL));
+}
+
+static int look(struct epoll* e, int epfd, struct epoll_event* events, int most) {
+  const bool kernel = __atomic_load_n(&e->members, __ATOMIC_RELAXED) != 0;
+  const bool due = kernel && clock_ns() - e->kernel_looked >= KERNEL_EVERY_NS;
+  int n = due ? ask_kernel(e, epfd, events, (most + 1) / 2) : 0;
+  if (n < 0) return n;
+  n += take(e, events + n, most - n);
+  return n == 0 && kernel && !due ? ask_kernel(e, epfd, events, most) : n;
+}
+
+/* ---- spin ---- */
+
+static uint32_t most_spin_ns(void) {
+  const char* text = getenv("POSTERN_SPIN_US");
+  char* end;
+  if (text == NULL) return DEFAULT_SPIN_US * 1000;
+  const unsigned long us = strtoul(text, &end, 10);
+  return end != text && *end == '\0' && us <= MOST_SPIN_US ? (uint32_t)us * 1000
+                                                           : DEFAULT_SPIN_US * 1000;
+}
+
+/* Spins for what spinning has lately been worth. Returns events. */
+static int spin(struct epoll* e, struct epoll_event* events, int most, int64_t deadline) {
+  static uint32_t limit;
+  if (limit == 0) limit = most_spin_ns() + 1;
+  const uint32_t budget = e->spin_ns < limit ? e->spin_ns : limit - 1;
+  if (budget == 0) return 0;
+  int64_t end = clock_ns() + budget;
+  if (end > deadline) end = deadline;
+  do {
+    for (int i = 0; i < 8; ++i) {
+      const int n = take(e, events, most);
+      if (n != 0) {
+        e->spin_ns = budget + budget / 8;
+        return n;
+      }
+      __builtin_ia32_pause();
+    }
+  } while (clock_ns() < end);
+  e->spin_ns = budget - budget / 4 > LEAST_SPIN_NS ? budget - budget / 4 : LEAST_SPIN_NS;
+  return 0;
+}
+
+/* ---- sleep ---- */
+
+static int left_ms(int64_t deadline) {
+  if (deadline == NO_DEADLINE) return -1;
+  const int64_t ms = (deadline - clock_ns() + 999999) / 1000000;
+  if (ms < 0) return 0;
+  return ms > INT32_MAX ? INT32_MAX : (int)ms;
+}
+
+static int sleep_once(struct epoll* e, int epfd, struct epoll_event* events, int most,
+                      int64_t deadline, const sigset_t* mask) {
+  epoll_watch_begin(epfd);
+  int n = real()->epoll_pwait(epfd, events, most, left_ms(deadline), mask);
+  const int error = errno;
+  epoll_watch_end(epfd);
+  if (n < 0) return fail(error);
+  n = without_doorbell(events, n);
+  return n + take(e, events + n, most - n);
+}
+
+static int wait_for_both(struct epoll* e, int epfd, struct epoll_event* events, int most,
+                         int64_t deadline, const sigset_t* mask) {
+  int n;
+  do {
+    n = look(e, epfd, events, most);
+    if (n != 0 || clock_ns() >= deadline) return n;
+    n = spin(e, events, most, deadline);
+    if (n == 0) n = sleep_once(e, epfd, events, most, deadline, mask);
+  } while (n == 0 && (deadline == NO_DEADLINE || clock_ns() < deadline));
+  return n;
+}
+
+/* The set has no socket of Postern's, or not yet: another thread may add one meanwhile. */
+static int wait_for_kernel(int epfd, struct epoll_event* events, int most, int64_t deadline,
+                           const sigset_t* mask) {
+  epoll_watch_begin(epfd);
+  const int n = real()->epoll_pwait(epfd, events, most, left_ms(deadline), mask);
+  const int error = errno;
+  epoll_watch_end(epfd);
+  return n < 0 ? fail(error) : without_doorbell(events, n);
+}
+
+static int wait_in(struct epoll* e, int epfd, struct epoll_event* events, int most,
+                   int64_t deadline, const sigset_t* mask) {
+  if (most <= 0) return fail(EINVAL);
+  while (__atomic_load_n(&e->queue, __ATOMIC_ACQUIRE) == NULL) {
+    const int n = wait_for_kernel(epfd, events, most, deadline, mask);
+    if (n != 0) return n;
+    const bool over = deadline != NO_DEADLINE && clock_ns() >= deadline;
+    if (over && __atomic_load_n(&e->queue, __ATOMIC_ACQUIRE) == NULL) return 0;
+  }
+  return wait_for_both(e, epfd, events, most, deadline, mask);
+}
+
+/* ---- the calls ---- */
+
+EXPORT int epoll_pwait(int epfd, struct epoll_event* events, int most, int timeout,
+                       const sigset_t* mask) {
+  struct epoll* e = epoll_enter(epfd);
+  if (e == NULL) return real()->epoll_pwait(epfd, events, most, timeout, mask);
+  const int64_t deadline = timeout < 0 ? NO_DEADLINE : clock_ns() + timeout * INT64_C(1000000);
+  const int n = wait_in(e, epfd, events, most, deadline, mask);
+  const int error = errno;
+  epoll_leave(e);
+  errno = error;
+  return n;
+}
+
+EXPORT int epoll_wait(int epfd, struct epoll_event* events, int most, int timeout) {
+  return epoll_pwait(epfd, events, most, timeout, NULL);
+}
+
+EXPORT int epoll_pwait2(int epfd, struct epoll_event* events, int most,
+                        const struct timespec* timeout, const sigset_t* mask) {
+  struct epoll* e = epoll_enter(epfd);
+  if (e == NULL) {
+    return (int)real()->syscall(SYS_epoll_pwait2, epfd, events, most, timeout, mask, _NSIG / 8);
+  }
+  epoll_leave(e);
+  const int64_t ms = timeout != NULL
+                         ? timeout->tv_sec * INT64_C(1000) + (timeout->tv_nsec + 999999) / 1000000
+                         : -1;
+  return epoll_pwait(epfd, events, most, ms > INT32_MAX ? INT32_MAX : (int)ms, mask);
+}

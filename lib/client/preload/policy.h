@@ -1,0 +1,45 @@
+/* Which addresses are the kernel's. Pure, but for reading the environment once.
+ *
+ * The environment is set by `postern run`:
+ *   POSTERN_KERNEL   addresses and networks whose sockets are the kernel's, separated by commas
+ *   POSTERN_SHIM     0: everything is
+ * The loopback networks are the kernel's in any case, as is what is not an internet address. IPv6
+ * is, too, unless the address is a wildcard or carries IPv4: Postern does not speak it yet. */
+#ifndef POSTERN_PRELOAD_POLICY_H
+#define POSTERN_PRELOAD_POLICY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct network {
+  uint8_t address[16]; /* IPv4 mapped */
+  uint8_t bits;        /* of the 128 */
+};
+
+enum { MAX_NETWORKS = 64 };
+struct policy {
+  bool off;
+  uint32_t count;
+  struct network networks[MAX_NETWORKS];
+};
+
+/* Adds the networks of a list "192.0.2.1,10.0.0.0/8". False: it is malformed, or too long. */
+bool policy_add(struct policy* policy, const char* list);
+/* True if Postern is to serve sockets of this kind at all. */
+bool policy_covers(const struct policy* policy, int domain, int type, int protocol);
+/* True if an address is the kernel's. `connecting`: to it, else bound to it. */
+bool policy_is_kernel(const struct policy* policy, const struct sockaddr* address, socklen_t length,
+                      bool connecting);
+/* The process's own. */
+const struct policy* policy_get(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
