@@ -46,6 +46,9 @@
  * last rang, ring. A producer that finds the ring full rings in the same way, whatever the entries
  * were about. Each side's fence stands between its store and its load, so not
  * both can miss the other (Dekker): either the consumer sees the entry or the producer sees odd.
+ * With SHM_FEATURE_WORKER_MEMBARRIER the worker makes the fence of the client as well, by
+ * MEMBARRIER_CMD_GLOBAL_EXPEDITED between arming and looking once more: a client process that has
+ * registered itself for it (MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) needs none after a command.
  *
  * STREAM POSITIONS. Receive and transmit are byte streams per slot, positions are free-running
  * 32-bit counts that start at 0 when the slot opens. rx_tail: bytes the daemon has delivered.
@@ -149,11 +152,15 @@ enum shm_state {
   SHM_STATE_STOPPED = 3  /* posternd is stopping in good order */
 };
 
+enum shm_feature {
+  SHM_FEATURE_WORKER_MEMBARRIER = 1 /* of the daemon segment: see SLEEP */
+};
+
 struct shm_header {
   uint32_t magic;
   uint16_t version_major;
   uint16_t version_minor;
-  uint64_t features;     /* none defined in 1.0 */
+  uint64_t features;     /* enum shm_feature */
   uint64_t segment_size; /* bytes */
   uint32_t channel_count;
   uint32_t slots;           /* per channel, all */

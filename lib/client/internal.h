@@ -307,6 +307,7 @@ struct context {
   uint32_t slot_shift;
   uint32_t client_slots;
   uint32_t dead;          /* the daemon is gone */
+  bool needs_fence;       /* after a command: the worker makes none for us */
   uint32_t spin_max;      /* ns */
   uint32_t spin_now;      /* ns: what spinning is worth at present */
   uint32_t empty_looks;   /* drains that found nothing */

@@ -1,10 +1,12 @@
 /* Attachment, and the requests that the control thread of the daemon answers. */
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -255,6 +257,12 @@ static int open_resources(struct context* c, const struct shm_attach_reply* repl
   return c->watches != NULL ? 0 : ENOMEM;
 }
 
+/* Only processes that asked for it are fenced. */
+static bool fenced_by_worker(const struct context* c) {
+  return (c->daemon_header->features & SHM_FEATURE_WORKER_MEMBARRIER) != 0 &&
+         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
 static int open_context(int session, const struct shm_attach_reply* reply, int* fds, int count) {
   if (reply->error != 0) return refused(reply);
   if (reply->channel_count < 1 || reply->channel_count > SHM_MAX_CHANNELS ||
@@ -278,6 +286,7 @@ static int open_context(int session, const struct shm_attach_reply* reply, int* 
   close(fds[1]);
   c->session_fd = session;
   c->spin_max = c->spin_now = spin_ns();
+  c->needs_fence = !fenced_by_worker(c);
   store(&current, c);
   bias_begin();
   return 0;

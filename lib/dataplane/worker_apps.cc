@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/chunk.h"
+#include "shm/sleep_fence.h"
 #include "udp/datagram.h"
 
 namespace postern {
@@ -344,9 +345,11 @@ void WorkerApps::publish_socket(SocketRef socket) noexcept {
 // ---- sleep ----
 
 void WorkerApps::arm() noexcept {
+  if (hot_.empty() && cold_.empty()) return;
   for (const auto* list : {&hot_, &cold_}) {
     for (const AppId id : *list) apps_[id].channel->arm();
   }
+  sleep_fence();
 }
 
 void WorkerApps::disarm() noexcept {

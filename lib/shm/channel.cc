@@ -167,7 +167,7 @@ bool Channel::push_event(shm_event event) noexcept {
 //
 //   worker (arm, then commands_pending)       client (push, then ring)
 //   W1  store armed = a, odd                  C1  store entry.seq = i + 1
-//   W2  full fence                            C2  full fence
+//   W2  sleep_fence                           C2  full fence, or none with membarrier
 //   W3  load entry.seq                        C3  load armed
 //   W4  sleep unless it was i + 1             C4  ring if odd and not yet rung for this value
 //
@@ -177,6 +177,13 @@ bool Channel::push_event(shm_event event) noexcept {
 // armed. The fences are totally ordered. If W2 precedes C2, W1 is visible to C3: contradiction. If
 // C2 precedes W2, C1 is visible to W3: contradiction. So either the worker sees the entry or the
 // client sees a.
+//
+// Where the kernel has membarrier, the client leaves C2 out (SHM_FEATURE_WORKER_MEMBARRIER), and W2
+// makes every processor that runs a thread of a registered process execute a full fence, F, at one
+// moment between the beginning and the end of W2, with full fences of the worker's own at both
+// ends. A thread that does not run at that moment is fenced by the switch to it. If F falls behind
+// C1 in the client's program, C1 is visible after it, so to W3: contradiction. Else F falls before
+// C1 and so before C3, and W1, visible since the beginning of W2, is seen by C3: contradiction.
 //
 // "Not yet rung for this value" loses nothing: if the client has rung for a before, the pipe holds
 // those bytes until the worker reads them, which it does only after waking, and before it sleeps
@@ -191,7 +198,6 @@ bool Channel::push_event(shm_event event) noexcept {
 void Channel::arm() noexcept {
   armed_ += 1;
   __atomic_store_n(&ours_->armed, armed_, __ATOMIC_RELAXED);
-  shm_fence();
 }
 
 void Channel::disarm() noexcept {

@@ -41,7 +41,8 @@ class Channel {
   // After a batch of events: fence, and true if the client is asleep and has not been rung since:
   // the caller writes client_doorbell_fd(). Says whether a system call is due, does not make it.
   [[nodiscard]] bool doorbell_due() noexcept;
-  // Arms or disarms the worker's side (see SLEEP in shmsock.h). arm() fences.
+  // Arms or disarms the worker's side (see SLEEP in shmsock.h). After arming, sleep_fence(), then a
+  // look at commands_pending().
   void arm() noexcept;
   void disarm() noexcept;
 

@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "shm/segment_impl.h"
+#include "shm/sleep_fence.h"
 
 namespace postern {
 namespace {
@@ -64,6 +65,7 @@ void write_header(const MemoryFile& file, const SegmentOptions& o, const Layout&
   h.magic = SHM_MAGIC;
   h.version_major = SHM_VERSION_MAJOR;
   h.version_minor = SHM_VERSION_MINOR;
+  h.features = fences_for_clients() ? SHM_FEATURE_WORKER_MEMBARRIER : 0;
   h.segment_size = file.size;
   h.channel_count = o.channels;
   h.slots = o.slots;

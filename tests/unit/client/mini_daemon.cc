@@ -15,6 +15,8 @@
 #include <future>
 #include <stdexcept>
 
+#include "shm/sleep_fence.h"
+
 namespace postern::test {
 namespace {
 
@@ -216,8 +218,9 @@ void MiniDaemon::sleep() {
     for (const auto& link : links_) {
       fds.push_back({link->channel.worker_doorbell_fd(), POLLIN, 0});
       link->channel.arm();
-      pending = pending || link->channel.commands_pending();
     }
+    sleep_fence();
+    for (const auto& link : links_) pending = pending || link->channel.commands_pending();
   }
   ::poll(fds.data(), fds.size(), pending ? 0 : 100);
   if (!dead_) {

@@ -44,6 +44,10 @@ class Machine {
   // System calls are ordered with everything.
   uint8_t& kernel(uint8_t word) { return state_.memory[word]; }
   [[nodiscard]] bool drained() const { return side_.buffered == 0; }
+  // Of the other side: what a membarrier brings about.
+  [[nodiscard]] bool other_drained() const {
+    return state_.side[&side_ == &state_.side[0] ? 1 : 0].buffered == 0;
+  }
   uint8_t& local(size_t i) { return side_.local[i]; }
   void jump(uint8_t pc) { side_.pc = pc; }
 

@@ -18,6 +18,7 @@ constexpr size_t kIndex = 0, kRung = 1, kSaw = 2, kOwnArmed = 3, kBad = 4;
 struct Mutation {
   bool producer_fence = true;
   bool consumer_fence = true;
+  bool membarrier = false;  // the consumer fences the producer as well
   bool second_look = true;
   bool body_first = true;         // the body is written before seq
   bool flow_control = true;       // the producer looks at head
@@ -28,6 +29,7 @@ uint8_t body(uint8_t index) { return index % 2 == 0 ? kBody0 : kBody1; }
 uint8_t seq(uint8_t index) { return index % 2 == 0 ? kSeq0 : kSeq1; }
 
 bool fence(Machine& m) { return m.drained(); }
+bool fence_other(Machine& m) { return m.other_drained(); }
 bool nothing(Machine&) { return true; }
 
 Program producer(const Mutation& mutation) {
@@ -74,7 +76,7 @@ Program consumer(const Mutation& mutation) {
   Program p;
   p.push_back([there](Machine& m) {  // 0: an entry?
     if (m.local(kIndex) == kTotal)
-      m.jump(11);
+      m.jump(12);
     else if (!there(m))
       m.jump(4);
     return true;
@@ -95,34 +97,35 @@ Program consumer(const Mutation& mutation) {
     m.store(kArmed, ++m.local(kOwnArmed));
     return true;
   });
-  p.push_back(mutation.consumer_fence ? Step(fence) : Step(nothing));  // 5
-  p.push_back([there, mutation](Machine& m) {                          // 6: look once more
-    if (mutation.second_look && there(m)) m.jump(9);
+  p.push_back(mutation.consumer_fence ? Step(fence) : Step(nothing));    // 5
+  p.push_back(mutation.membarrier ? Step(fence_other) : Step(nothing));  // 6
+  p.push_back([there, mutation](Machine& m) {                            // 7: look once more
+    if (mutation.second_look && there(m)) m.jump(10);
     return true;
   });
-  p.push_back([](Machine& m) {  // 7: sleep until rung
+  p.push_back([](Machine& m) {  // 8: sleep until rung
     return m.kernel(kBell) != 0;
   });
-  p.push_back([](Machine& m) {  // 8: empty the doorbell
+  p.push_back([](Machine& m) {  // 9: empty the doorbell
     m.kernel(kBell) = 0;
     return true;
   });
-  p.push_back([](Machine& m) {  // 9: disarm
+  p.push_back([](Machine& m) {  // 10: disarm
     m.store(kArmed, ++m.local(kOwnArmed));
     return true;
   });
-  p.push_back([](Machine& m) {  // 10
+  p.push_back([](Machine& m) {  // 11
     m.jump(0);
     return true;
   });
-  return p;  // 11: all taken
+  return p;  // 12: all taken
 }
 
 Result check(const Mutation& mutation) {
   return explore(
       {producer(mutation), consumer(mutation)},
       [](const State& s) -> const char* {
-        if (s.side[1].pc == 7) return "the consumer sleeps for ever";
+        if (s.side[1].pc == 8) return "the consumer sleeps for ever";
         if (s.side[0].pc < 7) return "the producer waits for ever";
         return nullptr;
       },
@@ -135,6 +138,24 @@ TEST(SleepProtocol, NobodySleepsThroughAnEntry) {
   const Result r = check({});
   EXPECT_EQ(r.failure, "");
   EXPECT_GT(r.states, 500U);  // the search did happen
+}
+
+// The membarrier takes hold of the producer at any moment while the consumer waits for it.
+TEST(SleepProtocol, AMembarrierOfTheConsumerStandsForTheProducersFence) {
+  Mutation m;
+  m.producer_fence = false;
+  m.membarrier = true;
+  const Result r = check(m);
+  EXPECT_EQ(r.failure, "");
+  EXPECT_GT(r.states, 500U);
+}
+
+TEST(SleepProtocol, MembarrierWithoutSecondLookIsFound) {
+  Mutation m;
+  m.producer_fence = false;
+  m.membarrier = true;
+  m.second_look = false;
+  EXPECT_EQ(check(m).failure, "the consumer sleeps for ever");
 }
 
 TEST(SleepProtocol, MissingProducerFenceIsFound) {
