@@ -196,6 +196,9 @@ class World:
     def __init__(self, staging, directory):
         self.staging = staging
         self.dir = directory
+        self.scratch = directory / "scratch"  # where programs of any user may write
+        self.scratch.mkdir()
+        self.scratch.chmod(0o777)
         self.app_socket = directory / "postern.sock"
         self.control_socket = directory / "control.sock"
         self.file_prefix = f"postern-test-{os.getpid()}"
