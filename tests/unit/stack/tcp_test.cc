@@ -112,7 +112,8 @@ class Tcp : public ::testing::Test {
 };
 
 TEST_F(Tcp, ConnectExchangeClose) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   SocketInfo info;
   ASSERT_TRUE(net.stack(1).socket_info(s, &info));
   EXPECT_EQ(info.state, TcpState::established);
@@ -133,7 +134,8 @@ TEST_F(Tcp, ConnectExchangeClose) {
 }
 
 TEST_F(Tcp, HalfCloseStillDelivers) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   say(client, c, "question");
   net.stack(0).shutdown(c, false, true, net.now());
   ASSERT_TRUE(net.run([&] { return server[s].eof; }, 1s));
@@ -149,7 +151,8 @@ TEST_F(Tcp, HalfCloseStillDelivers) {
 }
 
 TEST_F(Tcp, AbortResetsThePeer) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   client.close(c, net.now(), true);
   ASSERT_TRUE(net.run([&] { return server[s].error != 0; }, 1s));
   EXPECT_EQ(server[s].error, ECONNRESET);
@@ -158,7 +161,8 @@ TEST_F(Tcp, AbortResetsThePeer) {
 }
 
 TEST_F(Tcp, CloseWithUnreadDataResetsThePeer) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   say(server, s, "never read");
   ASSERT_TRUE(net.run([&] { return client[c].unread() != 0; }, 1s));
   client.close(c, net.now());
@@ -177,6 +181,7 @@ TEST_F(Tcp, NobodyListens) {
   expect_nothing_left();
 }
 
+// proves: MUST-46
 TEST_F(Tcp, ConnectErrorsAreToldByEvents) {
   const auto expect = [&](const Endpoint& remote, int error, const Endpoint& local = {}) {
     const SocketRef c = client.open(net.now());
@@ -242,7 +247,8 @@ TEST_F(Tcp, SynFloodIsBoundedByTheBacklog) {
   net.run_for(1s);
   EXPECT_EQ(net.drops(1, Drop::tcp_backlog_full), 3000u - 128u);
   net.run_for(300s);  // retries are over
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   close_both(c, s);
   expect_nothing_left();
 }
@@ -265,7 +271,8 @@ TEST_F(Tcp, SlotsAreReusedWithAnotherGeneration) {
   std::set<std::tuple<uint32_t, uint32_t>> names;
   std::set<uint32_t> slots;
   for (int i = 0; i < 20; ++i) {
-    const auto [c, s] = establish();
+    const std::pair ends = establish();
+    const SocketRef c = ends.first, s = ends.second;
     EXPECT_TRUE(names.insert({s.slot, s.generation}).second);
     slots.insert(s.slot);
     close_both(c, s);
@@ -276,6 +283,7 @@ TEST_F(Tcp, SlotsAreReusedWithAnotherGeneration) {
   expect_nothing_left();
 }
 
+// proves: SHLD-4
 TEST_F(Tcp, PortsAreReusedAndExhausted) {
   StackConfig narrow = default_config(0);
   narrow.ephemeral_first = 40000;
@@ -370,7 +378,8 @@ TEST_F(Tcp, EndsBeforeItIsAnnounced) {
 }
 
 TEST_F(Tcp, AFixedLocalPortIsUsed) {
-  const auto [c, s] = establish({IpAddress{}, 12345});
+  const std::pair ends = establish({IpAddress{}, 12345});
+  const SocketRef c = ends.first, s = ends.second;
   SocketInfo info;
   ASSERT_TRUE(net.stack(1).socket_info(s, &info));
   EXPECT_EQ(info.remote.port, 12345);
@@ -384,7 +393,8 @@ TEST_F(Tcp, AFixedLocalPortIsUsed) {
 }
 
 TEST_F(Tcp, PeerThatVanishesTimesOut) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   net.wire.loss = 1;
   say(client, c, "into the void");
   net.stack(0).set_option(c, 7, 30000, net.now());  // user timeout: 30 s
@@ -397,7 +407,8 @@ TEST_F(Tcp, PeerThatVanishesTimesOut) {
 }
 
 TEST_F(Tcp, HostileValuesAreViolationsOrStale) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   Stack& stack = net.stack(0);
   const Time now = net.now();
   const uint64_t size = client.memory().tx_size;
@@ -473,7 +484,8 @@ TEST_F(Tcp, ReceiveMemoryRunsOutByNameAndRecovers) {
 }
 
 TEST_F(Tcp, DetachInTheMiddleOfATransferLeavesNothing) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   Flow f;
   f.from = &client;
   f.to = &server;
@@ -505,7 +517,8 @@ TEST_F(Tcp, DetachInTheMiddleOfATransferLeavesNothing) {
 }
 
 TEST_F(Tcp, DetachOfASenderDeliversWhatItHadQueued) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   std::vector<std::byte> bytes(60000, std::byte{42});
   ASSERT_EQ(client.write(c, bytes.data(), bytes.size(), net.now()), bytes.size());
   net.stack(0).detach(0, net.now(), false);
@@ -518,7 +531,8 @@ TEST_F(Tcp, DetachOfASenderDeliversWhatItHadQueued) {
 }
 
 TEST_F(Tcp, EventRingFullLosesNothing) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   server.refuse_events = true;
   say(client, c, "hello");
   net.run_for(100ms);
@@ -533,7 +547,8 @@ TEST_F(Tcp, EventRingFullLosesNothing) {
 }
 
 TEST_F(Tcp, AcknowledgmentsAloneAreToldTogether) {
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   const uint64_t before = client.events();
   for (int i = 0; i < 20; ++i) say(client, c, "x");
   net.run_for(1s);
@@ -558,7 +573,8 @@ class Transfer : public Tcp, public ::testing::WithParamInterface<Weather> {
 
 TEST_P(Transfer, BothWaysIntact) {
   const Weather& w = GetParam();
-  const auto [c, s] = establish();
+  const std::pair ends = establish();
+  const SocketRef c = ends.first, s = ends.second;
   net.wire.loss = w.loss;
   net.wire.reorder = w.reorder;
   net.wire.duplicate = w.duplicate;
