@@ -125,9 +125,9 @@ bool TcpConnection::check_reset(TcpContext& ctx, const TcpSegment& s, TcpInput& 
     in.drop = Drop::tcp_bad_sequence;
     return false;
   }
-  if (s.seq != rcv_nxt_) {
-    in.drop = Drop::tcp_challenge_ack;
-    challenge(ctx);
+  if (s.seq != rcv_nxt_) {  // RFC 5961 3.2; the right edge is good enough for an ACK only
+    in.drop = s.seq == rcv_adv_ ? Drop::tcp_bad_sequence : Drop::tcp_challenge_ack;
+    if (s.seq != rcv_adv_) challenge(ctx);
     return false;
   }
   ctx.counters->add(Counter::tcp_resets_received);

@@ -80,7 +80,7 @@ void TcpConnection::build_syn(TcpContext& ctx, TcpSegment& out) {
     newest_.flags = TcpRange::kResent;
     ctx.counters->add(Counter::tcp_retransmits);
   }
-  arm(Timer::syn, ctx.now + rto(ctx));
+  arm(Timer::syn, deadline(ctx, rto(ctx)));
 }
 
 // The header that all segments share. Whatever is sent acknowledges.

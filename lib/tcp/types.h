@@ -32,13 +32,13 @@ struct TcpConfig {
   Duration rto_initial = 1s;        // RFC 6298 2.1
   Duration rto_min = 200ms;         // as Linux; RFC 6298 says 1 s
   Duration rto_max = 120s;          // RFC 6298 2.5: at least 60 s
-  Duration delayed_ack = 40ms;      // RFC 9293 MUST-59: below 500 ms
+  Duration delayed_ack = 40ms;      // RFC 9293 3.8.6.3: below 500 ms
   Duration time_wait = 60s;         // 2 MSL
   Duration fin_wait_2 = 60s;        // for orphans only
-  Duration keepalive_idle = 7200s;  // RFC 9293 SHLD-... at least 2 h by default
+  Duration keepalive_idle = 7200s;  // RFC 9293 3.8.4: at least 2 h by default
   Duration keepalive_interval = 75s;
   uint8_t keepalive_probes = 9;
-  uint8_t syn_retries = 6;
+  uint8_t syn_retries = 7;  // RFC 9293 3.8.3: three minutes at least
   uint8_t syn_ack_retries = 5;
   uint8_t retries = 15;  // R2 in retransmissions
   uint8_t orphan_retries = 8;
