@@ -191,6 +191,14 @@ void Player::collect_events() {
   finished_ = finished_ || (events & tcp_event::finished) != 0;
 }
 
+// The next connection of a listener, when the last one is over.
+void Player::start_over() {
+  tcp_ = std::make_unique<TcpConnection>();
+  opened_ = connected_ = peer_fin_ = failed_ = error_taken_ = false;
+  released_ = finished_ = shut_ = ts_known_ = false;
+  consumed_ = stored_to_ = ts_shift_ = 0;
+}
+
 void Player::open(bool active, const TcpSegment* syn) {
   TcpContext ctx = context();
   if (active) {
@@ -208,7 +216,8 @@ void Player::inbound(const Event& e) {
     return;
   }
   TcpSegment s = e.packet.segment;
-  if ((s.flags & tcp_flag::syn) != 0 && !opened_) remote_isn_ -= s.seq;
+  const bool is_open = (s.flags & (tcp_flag::syn | tcp_flag::ack | tcp_flag::rst)) == tcp_flag::syn;
+  if (listening_ && finished_ && is_open) start_over();
   s.seq += remote_isn_;
   if (e.packet.has_ack) s.ack += isn_;
   if (s.has_timestamps && s.ts_echo != 0) s.ts_echo += ts_shift_;
@@ -216,12 +225,10 @@ void Player::inbound(const Event& e) {
     s.sack[i].left += isn_;
     s.sack[i].right += isn_;
   }
-  const bool is_open = (s.flags & (tcp_flag::syn | tcp_flag::ack | tcp_flag::rst)) == tcp_flag::syn;
   if (listening_ && !opened_ && is_open) {
     open(false, &s);
     return;
   }
-  if (opened_ && finished_ && listening_ && is_open) fail(e, "one connection a script");
   if (!opened_ || finished_) {
     TcpSegment reset;
     if (reset_for(s, reset)) sent_.push_back(Sent{reset, now_});

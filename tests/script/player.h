@@ -36,6 +36,7 @@ class Player {
   void call_getsockopt(const Event& e);
   long do_read(const Event& e, int& error);
   long do_write(const Event& e, int& error);
+  void start_over();
   void open(bool active, const TcpSegment* syn);
   void expect_result(const Event& e, long result, int error);
   double value(const Event& e, const std::string& name);

@@ -74,6 +74,7 @@ TEST_F(NeighborTableTest, ResolvesAgesAndProbes) {
   EXPECT_EQ(table->next_deadline(), kNever);
 }
 
+// proves: MUST-20
 TEST_F(NeighborTableTest, ProgressOfTheUpperLayerKeepsItReachable) {
   table->resolve(address(1), 0, now, &h);
   table->update(address(1), 0, mac(1), true, now);

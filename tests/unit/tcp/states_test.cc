@@ -143,6 +143,7 @@ TEST(TcpStates, Abort) {
   }
 }
 
+// proves: MUST-13
 TEST(TcpStates, TimeWaitEndsAfterTwoMsl) {
   Bench b;
   b.enter(S::time_wait);
@@ -205,6 +206,7 @@ TEST(TcpReset, ForNoConnection) {
 }
 
 // RFC 6191, RFC 9293 MAY-2.
+// proves: SHLD-4, MAY-2
 TEST(TcpTimeWait, MayReopen) {
   Bench b;
   b.enter(S::time_wait);

@@ -59,6 +59,7 @@ TEST(WriteIpv6, KnownBytes) {
                      "000000000000000000000002"));
 }
 
+// proves: MUST-69
 TEST(WriteTcp, LinuxSynLayout) {
   TcpSegment s;
   s.flags = tcp_flag::syn;
@@ -154,6 +155,7 @@ TEST(WriteTcp, RoundTripOfRandomSegments) {
 }
 
 // The fused path: headers, copy with checksum, finish from the sums.
+// proves: MUST-2
 TEST(FinishChecksum, FromThePayloadSum) {
   Random random(2);
   std::vector<std::byte> body(1500);

@@ -82,6 +82,7 @@ TEST(ParseIpv4, DeviceVerdictDecides) {
   EXPECT_EQ(frame.parse().drop, Drop::none) << "trusted, not recomputed";
 }
 
+// proves: MUST-63
 TEST(ParseIpv4, ImpossibleSources) {
   for (const char* text :
        {"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.255.255.255", "255.255.255.255"}) {
@@ -93,6 +94,7 @@ TEST(ParseIpv4, ImpossibleSources) {
   }
 }
 
+// proves: MUST-50
 TEST(ParseIpv4, AcceptsHarmlessOptions) {
   const auto timestamp = with_options({68, 8, 5, 0, 0, 0, 0, 0});
   EXPECT_EQ(timestamp.parse().drop, Drop::none);

@@ -38,6 +38,7 @@ TEST(ParseTcpOptions, None) {
   EXPECT_EQ(s.sack_count, 0);
 }
 
+// proves: MUST-4
 TEST(ParseTcpOptions, LinuxSyn) {
   const auto [drop, s] = parse_options(
       {2, 4, 0x05, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7}, tcp_flag::syn);
@@ -60,6 +61,7 @@ TEST(ParseTcpOptions, AlignedTimestamps) {
   EXPECT_EQ(s.ts_echo, 0x05060708U);
 }
 
+// proves: MUST-64
 TEST(ParseTcpOptions, TimestampsInOtherPlaces) {
   for (const auto& options :
        std::vector<std::vector<uint8_t>>{{8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1},
@@ -73,6 +75,7 @@ TEST(ParseTcpOptions, TimestampsInOtherPlaces) {
   }
 }
 
+// proves: MUST-5
 TEST(ParseTcpOptions, SackBlocks) {
   std::vector<uint8_t> options{1, 1, 5, 34};
   for (uint8_t i = 0; i < 32; ++i) options.push_back(i);
@@ -83,6 +86,7 @@ TEST(ParseTcpOptions, SackBlocks) {
   EXPECT_EQ(s.sack[3].right, 0x1c1d1e1fU);
 }
 
+// proves: MUST-6, MUST-68
 TEST(ParseTcpOptions, UnknownAreSkipped) {
   const auto [drop, s] = parse_options({254, 6, 1, 2, 3, 4, 99, 2, 2, 4, 0x02, 0x18});
   EXPECT_EQ(drop, Drop::none);
@@ -90,6 +94,7 @@ TEST(ParseTcpOptions, UnknownAreSkipped) {
   EXPECT_EQ(s.mss, 536);
 }
 
+// proves: MUST-4
 TEST(ParseTcpOptions, NothingCountsAfterTheEnd) {
   const auto [drop, s] = parse_options({0, 2, 0, 0, 2, 4, 1, 1});
   EXPECT_EQ(drop, Drop::none);
@@ -103,6 +108,7 @@ TEST(ParseTcpOptions, WindowScaleIsCapped) {
   EXPECT_EQ(parse_options({3, 3, 255}, tcp_flag::syn).segment.window_scale, 14);
 }
 
+// proves: MUST-7, MUST-68
 TEST(ParseTcpOptions, BadLengths) {
   for (const auto& options : std::vector<std::vector<uint8_t>>{
            {8, 0, 0, 0},                          // RFC 9293 MUST-7: would loop

@@ -134,6 +134,7 @@ TEST_P(Transport, TcpMalformed) {
   }
 }
 
+// proves: MUST-3
 TEST_P(Transport, TcpChecksum) {
   TcpSegment segment;
   segment.flags = tcp_flag::ack;
