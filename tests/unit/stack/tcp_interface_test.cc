@@ -285,7 +285,8 @@ TEST(IcmpError, SoftOnesDoNotEndAConnection) {
   EXPECT_EQ(pair.net.counter(0, Counter::icmp_rx), 6U);
   EXPECT_EQ(pair.client[c].error, 0);
   pair.deliver = true;
-  EXPECT_TRUE(pair.net.run([&] { return pair.server[s].unread() == 1000; }, 5s));
+  const SocketRef sink = s;
+  EXPECT_TRUE(pair.net.run([&] { return pair.server[sink].unread() == 1000; }, 5s));
 }
 
 // proves: MUST-57
