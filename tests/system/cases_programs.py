@@ -1,9 +1,11 @@
 """Programs that know nothing of Postern, under `postern run`: as servers of kernel clients and as
 clients of kernel servers."""
 import hashlib
+import json
 import pathlib
 import socket
 import textwrap
+import threading
 import time
 
 from harness import (LINUX, MIB, POSTERN, QUICK, case, note, receive_exactly, receive_to_end, run,
@@ -271,3 +273,153 @@ def redis_serves(world):
     assert text.count("requests per second") >= 15 and "rror" not in text, text
     assert cli("info", "server").startswith("# Server")
     assert idle_cpu(app) < 0.1, "redis itself wakes ten times a second"
+
+
+# ---- memcached ----
+
+@case(seconds=90, needs=("memcached",))
+def memcached_serves(world):
+    """Its threads have an epoll set each and hand connections over by eventfd."""
+    world.start()
+    app = world.program("/usr/bin/memcached", "-l", "0.0.0.0", "-p", 11211, "-U", 11211, "-t", 4)
+    world.wait_listening(11211)
+    conns = [world.connect(11211) for _ in range(16)]
+    for i, conn in enumerate(conns):
+        value = Pattern(i).bytes(100_000 + i)
+        conn.sendall(b"set key%d 0 0 %d\r\n%s\r\n" % (i, len(value), value))
+        assert receive_exactly(conn, 8) == b"STORED\r\n"
+    for i, conn in enumerate(conns):
+        key = (i + 5) % len(conns)
+        conn.sendall(b"get key%d\r\n" % key)
+        want = b"VALUE key%d 0 %d\r\n%s\r\nEND\r\n" % (key, 100_000 + key,
+                                                      Pattern(key).bytes(100_000 + key))
+        assert receive_exactly(conn, len(want)) == want
+    with world.udp(11211) as sock:
+        frame = b"\x00\x07\x00\x00\x00\x01\x00\x00"
+        sock.send(frame + b"version\r\n")
+        assert sock.recv(2000).startswith(frame + b"VERSION ")
+    assert idle_cpu(app) < 0.05
+    for conn in conns:
+        conn.close()
+
+
+# ---- iperf3 ----
+
+def iperf3_report(text):
+    report = json.loads(text)
+    assert "error" not in report, report["error"]
+    received = report["end"]["sum_received"]
+    note(f"{received['bits_per_second'] / 1e9:.2f} Gbit/s")
+    assert received["bytes"] > MIB
+    return report
+
+
+@case(seconds=120, needs=("iperf3",), alone=True)
+def iperf3_serves(world):
+    world.start()
+    world.program("iperf3", "-s")  # on an IPv6 socket for both versions
+    world.wait_listening(5201)
+    for options in ([], ["-R"], ["-P", 8], ["-u", "-b", "20M"]):
+        iperf3_report(run("iperf3", "-c", POSTERN, "-t", 1, "-J", "--connect-timeout", 5000, *options))
+        time.sleep(0.2)
+
+
+@case(seconds=120, needs=("iperf3",), alone=True)
+def iperf3_connects(world):
+    world.start()
+    spawn(["iperf3", "-s", "-B", LINUX], stdout=-3)
+    wait_until(lambda: ":5201" in run("ss", "-ltn"), 10, "the kernel's iperf3 listens")
+    for options in ([], ["-R"], ["-P", 8], ["-u", "-b", "20M"]):
+        app = world.program("iperf3", "-c", LINUX, "-t", 1, "-J", *options)
+        iperf3_report(app.process.stdout.read())
+        time.sleep(0.2)
+
+
+# ---- socat, nc ----
+
+@case(needs=("socat",))
+def socat_relays(world):
+    """A kernel client, through socat under Postern and back out of it, to a kernel server; over
+    TCP, and from a Unix socket of the kernel's."""
+    world.start()
+    with world.listen(9000) as server:
+        world.program("socat", "TCP-LISTEN:7000", f"TCP:{LINUX}:9000")
+        world.wait_listening(7000)
+        client = world.connect(7000)
+        relayed, _ = server.accept()
+        for near, far in ((client, relayed), (relayed, client)):
+            data = Pattern(near.fileno()).bytes(3_000_000)
+            sender = threading.Thread(target=near.sendall, args=(data,))
+            sender.start()
+            assert receive_exactly(far, len(data)) == data
+            sender.join()
+        client.shutdown(socket.SHUT_WR)
+        assert relayed.recv(1) == b""
+        relayed.close()
+        assert client.recv(1) == b""
+
+        path = world.scratch / "relay.sock"
+        world.program("socat", f"UNIX-LISTEN:{path},mode=777", f"TCP:{LINUX}:9000")
+        wait_until(path.exists, 10, "socat listens on its Unix socket")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            relayed, _ = server.accept()
+            client.sendall(b"from a Unix socket")
+            assert receive_exactly(relayed, 18) == b"from a Unix socket"
+
+
+@case(needs=("nc",))
+def nc_talks_and_listens(world):
+    world.start()
+    app = world.program("nc", "-l", "-N", 7000)
+    world.wait_listening(7000)
+    with world.connect(7000) as conn:
+        conn.sendall(b"a line\n")
+        assert app.line() == "a line"
+        app.tell("an answer\n")
+        assert receive_exactly(conn, 10) == b"an answer\n"
+    app.process.wait(10)
+    with world.listen(9000) as server:
+        app = world.program("nc", "-N", LINUX, 9000)
+        conn, _ = server.accept()
+        app.tell("hello\n")
+        assert receive_exactly(conn, 6) == b"hello\n"
+        conn.close()
+    echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    echo.bind((LINUX, 9001))
+    echo.settimeout(10)
+    app = world.program("nc", "-u", LINUX, 9001)
+    app.tell("datagram\n")
+    data, peer = echo.recvfrom(100)
+    assert (data, peer[0]) == (b"datagram\n", POSTERN)
+    echo.sendto(b"answer\n", peer)
+    assert app.line() == "answer"
+
+
+# ---- openssl ----
+
+def make_certificate(world):
+    key, certificate = world.dir / "key.pem", world.dir / "certificate.pem"
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+        "-subj", "/CN=postern.test", "-addext", f"subjectAltName=IP:{POSTERN},IP:{LINUX}",
+        "-keyout", key, "-out", certificate, "-days", "2")
+    key.chmod(0o644)
+    return key, certificate
+
+
+@case(needs=("openssl", "curl"))
+def openssl_serves_and_connects(world):
+    world.start()
+    site = make_site(world)
+    key, certificate = make_certificate(world)
+    world.program("sh", "-c", f"cd {site} && exec openssl s_server -4 -accept 443 -WWW -key {key} "
+                              f"-cert {certificate}")
+    world.wait_listening(443)
+    expect_large(f"https://{POSTERN}/large.bin", "--cacert", certificate, "--http0.9")
+    spawn(["openssl", "s_server", "-4", "-accept", f"{LINUX}:4433", "-rev", "-key", key, "-cert",
+           certificate], stdout=-3, stderr=-3)
+    wait_until(lambda: ":4433" in run("ss", "-ltn"), 10, "the kernel's s_server listens")
+    app = world.program("openssl", "s_client", "-quiet", "-verify_return_error", "-CAfile",
+                        certificate, "-connect", f"{LINUX}:4433")
+    app.tell("drawer\n")
+    assert app.line() == "reward"
