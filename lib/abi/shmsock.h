@@ -112,7 +112,7 @@ static inline void shm_fence(void) {
 
 #define SHM_MAGIC UINT32_C(0x4e525350) /* "PSRN" */
 #define SHM_VERSION_MAJOR 1
-#define SHM_VERSION_MINOR 0
+#define SHM_VERSION_MINOR 1
 #define SHM_DEFAULT_SOCKET_PATH "/run/postern/postern.sock"
 
 enum {
@@ -207,7 +207,8 @@ enum shm_op {
   SHM_OP_SHUTDOWN = 6, /* arg: SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2 */
   SHM_OP_CLOSE = 7,    /* arg: 0 close as POSIX does, 1 abort with RST (linger 0) */
   SHM_OP_SETOPT = 8,   /* arg: enum shm_option; length: the value */
-  SHM_OP_ACCEPTED = 9  /* listener: length connections were taken by accept() */
+  SHM_OP_ACCEPTED = 9, /* listener: length connections were taken by accept() */
+  SHM_OP_INFO = 10     /* TCP: write the figures of shm_socket. Since minor version 1. */
 };
 
 enum shm_command_flag {
@@ -296,14 +297,18 @@ struct shm_socket {
   uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP; 0 free */
   uint8_t is_v6;
   uint8_t tcp_state; /* RFC 9293 state as Linux numbers them (TCP_ESTABLISHED 1 ...) */
-  uint8_t reserved;
+  uint8_t info_seq;  /* changes when SHM_OP_INFO has been served; stored after the figures */
   uint8_t local_address[16];
   uint8_t remote_address[16];
   uint16_t local_port;  /* host order */
   uint16_t remote_port; /* host order */
   uint16_t mss;         /* bytes; TCP, both sides agreed */
-  uint16_t reserved2;
-  uint32_t reserved3[4];
+  /* Figures as of the last SHM_OP_INFO. */
+  uint16_t rto;         /* milliseconds, at most 65535 */
+  uint32_t srtt;        /* microseconds */
+  uint32_t rttvar;      /* microseconds */
+  uint32_t cwnd;        /* bytes */
+  uint32_t retransmits; /* segments since the connection opened */
 };
 SHM_ASSERT(sizeof(struct shm_socket) == 64, "shm_socket layout");
 

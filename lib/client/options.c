@@ -322,6 +322,44 @@ static int get_structure(const struct sock* s, int option, void* value, socklen_
   return 0;
 }
 
+/* ---- TCP_INFO ---- */
+
+enum { INFO_PATIENCE_NS = 1000000000, INFO_NAP_NS = 20000 };
+
+/* Has the daemon write the figures of the slot. 0 or an errno. */
+static int ask_for_figures(const struct sock* s, const struct shm_socket* d) {
+  const uint8_t seen = load(&d->info_seq);
+  const int64_t deadline = now_ns() + INFO_PATIENCE_NS;
+  command_push(s->context, s->index, &(struct command){.op = SHM_OP_INFO});
+  while (load(&d->info_seq) == seen) {
+    if (check_daemon(s->context, false)) return ECONNABORTED;
+    if (now_ns() > deadline) return ETIMEDOUT;
+    nanosleep(&(struct timespec){.tv_nsec = INFO_NAP_NS}, NULL);
+  }
+  return 0;
+}
+
+static int get_info(const struct sock* s, uint32_t f, void* value, socklen_t* length) {
+  const struct record* r = s->record;
+  const struct shm_socket* d = &s->channel->sockets[slot_of(s->context, s->index)];
+  struct tcp_info info = {.tcpi_state = (f & R_LISTENING) != 0 ? TCP_LISTEN : TCP_CLOSE};
+  if ((f & (R_OPEN | R_LISTENING | R_CLOSING)) == R_OPEN) {
+    const int error = ask_for_figures(s, d);
+    if (error != 0) return error;
+    const uint32_t mss = d->mss != 0 ? d->mss : 536;
+    info.tcpi_state = d->tcp_state;
+    info.tcpi_snd_mss = info.tcpi_rcv_mss = info.tcpi_advmss = mss;
+    info.tcpi_rto = d->rto * 1000U;
+    info.tcpi_rtt = d->srtt;
+    info.tcpi_rttvar = d->rttvar;
+    info.tcpi_snd_cwnd = d->cwnd / mss;
+    info.tcpi_total_retrans = d->retransmits;
+    info.tcpi_unacked = (load_relaxed(&r->tx_tail) - load(&r->tx_acked) + mss - 1) / mss;
+  }
+  put(value, length, &info, sizeof info);
+  return 0;
+}
+
 int postern_getsockopt(int fd, int level, int option, void* value, socklen_t* length) {
   ENTER();
   struct sock s;
@@ -329,6 +367,10 @@ int postern_getsockopt(int fd, int level, int option, void* value, socklen_t* le
   if (value == NULL || length == NULL) return fail(EFAULT);
   const uint32_t f = load(&s.record->flags);
   if (level == SOL_SOCKET && get_structure(&s, option, value, length) == 0) return 0;
+  if (level == IPPROTO_TCP && option == TCP_INFO && (f & R_STREAM) != 0) {
+    const int rc = get_info(&s, f, value, length);
+    return rc == 0 ? 0 : fail(rc);
+  }
   int number = 0;
   int error = ENOPROTOOPT;
   if (level == SOL_SOCKET) error = get_socket_option(&s, f, option, &number);

@@ -119,6 +119,8 @@ POSTERN_API int postern_dup(int fd);
  * SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_SNDBUF, SO_RCVTIMEO, SO_SNDTIMEO.
  * IPPROTO_TCP: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_MAXSEG,
  * TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_DEFER_ACCEPT.
+ * TCP_INFO (get only; state, rto, snd_mss, rcv_mss, advmss, unacked, rtt, rttvar, snd_cwnd,
+ * total_retrans; the rest is 0).
  * IPPROTO_IP: IP_TOS, IP_TTL. IPPROTO_IPV6: IPV6_V6ONLY, IPV6_TCLASS, IPV6_UNICAST_HOPS.
  * Any other: ENOPROTOOPT. Buffer sizes are used as given, not doubled, within 4 KiB..16 MiB;
  * the default send buffer is 4 MiB at most and 1/4 of the application's transmit memory. */

@@ -222,6 +222,9 @@ int WorkerApps::perform(App& app, SocketRef socket, const shm_command& c, Time n
       return stack_.set_option(socket, c.arg, c.length, now);
     case SHM_OP_ACCEPTED:
       return stack_.accepted(socket, c.length, now);
+    case SHM_OP_INFO:
+      publish_figures(socket, now);
+      return 0;
     default:
       return EPROTO;
   }
@@ -340,6 +343,26 @@ void WorkerApps::publish_socket(SocketRef socket) noexcept {
   out->remote_port = info.remote.port;
   out->mss = info.mss;
   std::atomic_ref<uint32_t>(out->generation).store(socket.generation, std::memory_order_release);
+}
+
+// For TCP_INFO. A slot without a connection is answered with zeroes.
+void WorkerApps::publish_figures(SocketRef socket, Time now) noexcept {
+  App& app = apps_[socket.app];
+  if (app.channel == nullptr || socket.slot >= app.channel->slots()) return;
+  TcpInfo info;
+  if (stack_.tcp_info(socket, now, &info)) publish_socket(socket);
+  const auto microseconds = [](Duration d) {
+    return static_cast<uint32_t>(std::min<int64_t>(d.count() / 1000, UINT32_MAX));
+  };
+  shm_socket* out = app.channel->socket(socket.slot);
+  out->rto = static_cast<uint16_t>(std::min<uint32_t>(microseconds(info.rto) / 1000, UINT16_MAX));
+  out->srtt = microseconds(info.srtt);
+  out->rttvar = microseconds(info.rttvar);
+  out->cwnd = info.cwnd;
+  out->retransmits = info.retransmits;
+  std::atomic_ref<uint8_t> seq(out->info_seq);
+  seq.store(static_cast<uint8_t>(seq.load(std::memory_order_relaxed) + 1),
+            std::memory_order_release);
 }
 
 // ---- sleep ----

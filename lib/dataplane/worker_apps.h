@@ -26,6 +26,7 @@ class WorkerApps {
   void forget(AppId app) noexcept;
   // Writes what getsockname and friends read of a socket.
   void publish_socket(SocketRef socket) noexcept;
+  void publish_figures(SocketRef socket, Time now) noexcept;
 
   // ---- worker's turn ----
   // Takes commands, kCommandsPerTurn at most of each application that is polled; how many.

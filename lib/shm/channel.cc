@@ -107,6 +107,7 @@ bool Channel::check(const shm_command& c) noexcept {
              refuse("SETOPT: unknown option");
     case SHM_OP_RECEIVED:
     case SHM_OP_ACCEPTED:
+    case SHM_OP_INFO:
       return true;
     default:
       return refuse("command: unknown operation");

@@ -452,6 +452,16 @@ void MiniDaemon::execute(Link& link, const shm_command& c) {
     case SHM_OP_SETOPT:
       if (c.arg == SHM_OPT_RCVBUF) s->rcvbuf = c.length;
       break;
+    case SHM_OP_INFO: {
+      shm_socket* out = link.channel.socket(c.slot);
+      out->rto = 200;
+      out->srtt = 1234;
+      out->rttvar = 56;
+      out->cwnd = 14600;
+      out->retransmits = 3;
+      __atomic_fetch_add(&out->info_seq, 1, __ATOMIC_RELEASE);
+      break;
+    }
     case SHM_OP_CLOSE: {
       consume(*s, c.rx_head);
       const SocketPtr peer = s->peer.lock();

@@ -56,6 +56,28 @@ TEST_F(ClientTest, DefaultsAndReadOnlyOptions) {
   EXPECT_EQ(get(connect_to(600), IPPROTO_TCP, TCP_MAXSEG), 1460);
 }
 
+TEST_F(ClientTest, TcpInfoIsTheDaemons) {
+  const int l = listener(80);
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  ASSERT_EQ(postern_getsockopt(l, IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+  EXPECT_EQ(info.tcpi_state, TCP_LISTEN);
+  const int a = connect_to(80);
+  ASSERT_EQ(postern_getsockopt(a, IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+  EXPECT_EQ(length, sizeof info);
+  EXPECT_EQ(info.tcpi_rtt, 1234U);
+  EXPECT_EQ(info.tcpi_rttvar, 56U);
+  EXPECT_EQ(info.tcpi_rto, 200000U);
+  EXPECT_EQ(info.tcpi_snd_mss, 1460U);
+  EXPECT_EQ(info.tcpi_snd_cwnd, 10U);
+  EXPECT_EQ(info.tcpi_total_retrans, 3U);
+  length = 1;
+  ASSERT_EQ(postern_getsockopt(a, IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+  EXPECT_EQ(length, 1U);
+  EXPECT_EQ(postern_setsockopt(a, IPPROTO_TCP, TCP_INFO, &info, sizeof info), -1);
+  EXPECT_EQ(errno, ENOPROTOOPT);
+}
+
 TEST_F(ClientTest, UnknownOptionsAndBadValues) {
   const int fd = tcp();
   EXPECT_EQ(set(fd, SOL_SOCKET, 9999, 1), -ENOPROTOOPT);
