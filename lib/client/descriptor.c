@@ -1,35 +1,27 @@
 /* The descriptor table of the process: number -> record and its life. Lookup is one load. A bitmap
  * of three levels finds the lowest free number. */
 #include <assert.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 
 #include "client/internal.h"
 
-enum {
-  BITS = 64,
-  LEVEL0 = 16384,
-  LEVEL1 = LEVEL0 / BITS,
-  LEVEL2 = LEVEL1 / BITS,
-  MAX = LEVEL0 * BITS
-};
+enum { BITS = 64, LEVEL0 = 16384, LEVEL1 = LEVEL0 / BITS, LEVEL2 = LEVEL1 / BITS };
+_Static_assert(DESCRIPTORS == LEVEL0 * BITS, "three levels of 64");
 
-static uint64_t* table;        /* life << 32 | index; life 0: free. Mapped on first use. */
+static uint64_t* table;        /* NULL: not attached */
+static uint32_t* high;         /* numbers from here on were never used */
 static uint64_t full0[LEVEL0]; /* bit: number in use */
 static uint64_t full1[LEVEL1]; /* bit: word of the level below is all ones */
 static uint64_t full2[LEVEL2];
 static uint32_t open_count;
-static uint32_t high; /* numbers from here on were never used */
 static struct lock table_lock;
 
-static bool table_ready(void) {
-  if (table != NULL) return true;
-  void* p = mmap(NULL, MAX * sizeof *table, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED) return false;
-  store(&table, p);
-  return true;
+void descriptor_use(uint64_t* its_table, uint32_t* its_high) {
+  high = its_high;
+  store(&table, its_table);
 }
+
+void descriptor_lock(void) { lock_acquire(&table_lock); }
+void descriptor_unlock(void) { lock_release(&table_lock); }
 
 static int lowest_free(void) {
   for (int i = 0; i < LEVEL2; ++i) {
@@ -54,10 +46,10 @@ static void mark(int fd, bool used) {
 
 int descriptor_create(uint32_t index, uint32_t life) {
   lock_acquire(&table_lock);
-  const int fd = table_ready() ? lowest_free() : -1;
+  const int fd = lowest_free();
   if (fd >= 0) {
     mark(fd, true);
-    if ((uint32_t)fd >= high) store(&high, (uint32_t)fd + 1);
+    if ((uint32_t)fd >= *high) store(high, (uint32_t)fd + 1);
     store(&table[fd], (uint64_t)life << 32 | index);
     store_relaxed(&open_count, open_count + 1);
   }
@@ -79,7 +71,7 @@ bool descriptor_remove(int fd, const struct sock* s) {
 
 static uint64_t entry_of(int fd) {
   uint64_t* entries = load(&table);
-  return fd < 0 || fd >= MAX || entries == NULL ? 0 : load(&entries[fd]);
+  return fd < 0 || fd >= DESCRIPTORS || entries == NULL ? 0 : load(&entries[fd]);
 }
 
 int sock_lookup(int fd, struct sock* s) {
@@ -103,7 +95,7 @@ int sock_lookup_live(int fd, struct sock* s) {
 uint32_t descriptor_count(void) { return load_relaxed(&open_count); }
 
 int descriptor_next(int fd) {
-  const int end = (int)load(&high);
+  const int end = load(&table) != NULL ? (int)load(high) : 0;
   for (; fd < end; ++fd) {
     if (entry_of(fd) != 0) return fd;
   }
@@ -118,11 +110,10 @@ void descriptor_for_each(struct context* c, void (*f)(struct context* c, uint32_
 }
 
 void descriptor_reset(void) {
-  if (table != NULL) munmap(table, MAX * sizeof *table);
   store(&table, NULL);
   memset(full0, 0, sizeof full0);
   memset(full1, 0, sizeof full1);
   memset(full2, 0, sizeof full2);
-  open_count = high = 0;
+  open_count = 0;
   table_lock.word = 0;
 }

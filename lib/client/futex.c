@@ -8,7 +8,10 @@
 #define SYS_futex_waitv 449
 #endif
 
-enum { NS_PER_S = 1000000000 };
+enum {
+  NS_PER_S = 1000000000,
+  OWNER_PATIENCE_NS = 20000000 /* before asking whether a lock's owner is alive */
+};
 
 int64_t now_ns(void) {
   struct timespec t;
@@ -30,21 +33,27 @@ void futex_wake(uint32_t* word, int count) {
   syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
-/* Only with others about, so the words are changed atomically by all. */
-void lock_acquire_contended(struct lock* lock) {
+uint32_t lock_self = 1;
+
+/* Only with others about, so the words are changed atomically by all, or after they died. */
+bool lock_acquire_contended(struct lock* lock) {
   for (int i = 0; i < 100; ++i) {
     cpu_relax();
-    if (lock_try(lock)) return;
+    if (lock_try(lock)) return false;
   }
   for (;;) {
     uint32_t seen = load_relaxed(&lock->word);
     if (seen == 0) { /* others may sleep for it: take it with the sleepers' bit */
-      if (exchange_if(&lock->word, &seen, LOCK_HELD | LOCK_SLEEPERS)) return;
+      if (exchange_if(&lock->word, &seen, lock_self | LOCK_SLEEPERS)) return false;
       continue;
     }
     const uint32_t marked = seen | LOCK_SLEEPERS;
     if (marked != seen && !exchange_if(&lock->word, &seen, marked)) continue;
-    syscall(SYS_futex, &lock->word, FUTEX_WAIT, marked, NULL, NULL, 0);
+    const struct timespec patience = {.tv_nsec = OWNER_PATIENCE_NS};
+    if (syscall(SYS_futex, &lock->word, FUTEX_WAIT, marked, &patience, NULL, 0) == 0) continue;
+    if (errno != ETIMEDOUT || !family_is_gone(marked & ~LOCK_SLEEPERS)) continue;
+    seen = marked;
+    if (exchange_if(&lock->word, &seen, lock_self | LOCK_SLEEPERS)) return true;
   }
 }
 

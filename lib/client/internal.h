@@ -30,7 +30,13 @@
 
 #include "abi/shmsock.h"
 #include "client/bias.h"
+#include "client/family.h"
 #include "client/postern.h"
+
+/* Built into the preload library, descriptors go where programs do not find them. */
+#ifndef POSTERN_PRELOAD_OWN_H
+static inline int own_move(int fd) { return fd; }
+#endif
 
 #define NONE UINT32_MAX
 #define FOREVER INT64_MAX /* a deadline that never comes; deadlines are CLOCK_MONOTONIC ns */
@@ -84,21 +90,22 @@ static inline void count(uint64_t* p) { /* for people to read: may miss some */
 
 /* ---- futex.c ---- */
 
-/* A mutex that works across processes: 0 free, else LOCK_HELD, with LOCK_SLEEPERS if somebody
- * sleeps for it. */
+/* A mutex that works across processes: 0 free, else the life (family.h) of the process that holds
+ * it, with LOCK_SLEEPERS if somebody sleeps for it. lock_acquire() returns true if the holder died:
+ * what the lock guards may be half changed. */
 struct lock {
   uint32_t word;
 };
-enum { LOCK_HELD = 1 };
 #define LOCK_SLEEPERS (UINT32_C(1) << 31)
-void lock_acquire_contended(struct lock* lock);
+extern uint32_t lock_self;
+bool lock_acquire_contended(struct lock* lock);
 
 static inline bool lock_try(struct lock* lock) {
   uint32_t free = 0;
-  return exchange_if(&lock->word, &free, LOCK_HELD);
+  return exchange_if(&lock->word, &free, lock_self);
 }
-static inline void lock_acquire(struct lock* lock) {
-  if (!lock_try(lock)) lock_acquire_contended(lock);
+static inline bool lock_acquire(struct lock* lock) {
+  return !lock_try(lock) && lock_acquire_contended(lock);
 }
 void futex_wake(uint32_t* word, int count);
 static inline void lock_release(struct lock* lock) {
@@ -175,10 +182,10 @@ struct record {
 
   /* Line 1: receive side, under rx_lock of the primary. */
   struct lock rx_lock;
-  uint32_t rx_head;     /* consumed up to here; atomic: whoever sends a command reports it */
+  uint32_t rx_head; /* consumed up to here; atomic: whoever sends a command reports it */
+  uint64_t place;   /* where the next byte is: chunk, 0 before the first chain; and, in the upper
+                       half, bytes of its payload already consumed */
   uint32_t rx_reported; /* last rx_head sent; under command_lock */
-  uint32_t unit;        /* where the next byte is: chunk, 0 before the first chain */
-  uint32_t unit_offset; /* and bytes of its payload already consumed */
   uint32_t dirty;       /* in the list of records with something to report */
   uint32_t next_dirty;
   uint32_t turn;       /* primary: index of the sibling to look at first */
@@ -186,7 +193,7 @@ struct record {
   uint32_t refs;       /* descriptors of all sharers */
   int64_t rcv_timeout; /* ns, 0 none */
   int64_t snd_timeout; /* ns, 0 none */
-  uint32_t reserved1[2];
+  uint64_t interest;   /* primary: bit i: sharers i, i + 64 ... want to hear of changes */
 
   /* Line 2: transmit side, under tx_lock. */
   struct lock tx_lock;
@@ -202,7 +209,9 @@ struct record {
   uint32_t dgram_offset;
   uint32_t dgram_position;
   uint32_t tx_reaped; /* tx_acked when memory was last freed */
-  uint32_t reserved2[3];
+  uint32_t torn;      /* stream: bytes are counted that are not yet sent */
+  uint32_t taker;     /* R_QUEUED: life of the process that took it from the accept queue; 0 */
+  uint32_t reserved2;
 
   /* Line 3: names and options. Addresses of both families are 16 bytes, IPv4 mapped. */
   uint8_t local_address[16];
@@ -216,15 +225,7 @@ _Static_assert(sizeof(struct record) == 256, "a record is four cache lines");
 _Static_assert(offsetof(struct record, rx_lock) == 64, "receive side has its own line");
 _Static_assert(offsetof(struct record, tx_lock) == 128, "transmit side has its own line");
 
-struct app_shared {                /* at the start of channel 0's scratch region */
-  SHM_ALIGNED(64) uint32_t leader; /* 1: a thread sleeps for all */
-  uint32_t leader_asleep;
-  uint32_t leader_waits; /* index of the record that the leader waits for, WAITS_FOR_* */
-  uint32_t leader_seq;   /* futex: changes when the lead is free and somebody follows */
-  uint32_t followers;
-  SHM_ALIGNED(64) uint32_t event_seq;    /* futex: changes with any record while pollers != 0 */
-  uint32_t pollers;                      /* threads in postern_poll() */
-  uint32_t event_sleepers;               /* of them, asleep on event_seq */
+struct app_shared {                      /* at the start of channel 0's scratch region */
   SHM_ALIGNED(64) uint32_t dirty_head;   /* index + 1; records with consumption to report */
   SHM_ALIGNED(64) uint32_t starved_head; /* index + 1; records that wait for transmit memory */
   uint32_t next_channel;
@@ -246,9 +247,10 @@ struct channel_shared {
   uint32_t whole;      /* first block with free units only; NONE */
   uint32_t units_used;
   SHM_ALIGNED(64) struct lock slot_lock;
-  uint32_t slot_free; /* first free slot, linked by record.next; NONE */
-  uint32_t slot_high; /* slots from here on have never been used */
-  uint32_t closing;   /* slots that wait for RELEASED */
+  uint32_t slot_free;     /* first free slot, linked by record.next; NONE */
+  uint32_t slot_high;     /* slots from here on have never been used */
+  uint32_t closing;       /* slots that wait for RELEASED */
+  uint32_t accepted_high; /* slots from here on were never opened by the daemon */
 };
 
 struct tx_unit { /* of a chunk's first unit */
@@ -300,6 +302,22 @@ struct channel {
 
 struct watch;
 
+struct process {   /* the threads of this process that wait */
+  uint32_t leader; /* 1: a thread sleeps for all */
+  uint32_t leader_asleep;
+  uint32_t leader_waits; /* index of the record that the leader waits for, WAITS_FOR_* */
+  uint32_t leader_seq;   /* futex: changes when the lead is free and somebody follows */
+  uint32_t followers;
+  uint32_t event_seq;      /* futex: changes with any record while pollers != 0 */
+  uint32_t pollers;        /* threads in postern_poll() */
+  uint32_t event_sleepers; /* of them, asleep on event_seq */
+};
+
+enum {
+  DESCRIPTORS = 1 << 20, /* of a process */
+  KICK_FDS = 16          /* sharers i, i + 16 ... are kicked by the same one */
+};
+
 struct context {
   struct app_shared* app;
   uint32_t channel_count;
@@ -324,6 +342,18 @@ struct context {
   struct postern_queue* queues; /* under watch_lock */
   uint64_t sleeps;
   uint64_t doorbells;
+  struct process own;
+  bool shared;     /* with other processes */
+  uint32_t sharer; /* this process's place in the family */
+  struct sharer* self;
+  struct family* family;
+  size_t family_size;
+  int family_fd;
+  int life_fd;               /* holds our byte; -1 before the first fork */
+  int sleep_fd;              /* epoll set of the leader while shared; -1 until needed */
+  int family_kick[KICK_FDS]; /* eventfds that nobody reads; -1 before the first fork */
+  uint32_t child;            /* place of the child that is being forked; NONE */
+  int child_fd;
   struct channel channels[SHM_MAX_CHANNELS];
 };
 
@@ -372,7 +402,12 @@ uint32_t descriptor_count(void);
 void descriptor_for_each(struct context* c, void (*f)(struct context* c, uint32_t index));
 /* The lowest open descriptor from fd on; -1. */
 int descriptor_next(int fd);
+/* The table lies in the memory of the family: life << 32 | index; 0 free. `high` beside it. */
+void descriptor_use(uint64_t* table, uint32_t* high);
 void descriptor_reset(void);
+/* Around a fork. */
+void descriptor_lock(void);
+void descriptor_unlock(void);
 
 /* ---- ring.c ---- */
 struct command {
@@ -396,6 +431,12 @@ void sleep_enter(struct context* c, struct channel* ch);
 void sleep_leave(struct context* c, struct channel* ch);
 /* Tells everybody who waits for the record (an index of any of its socket's records). */
 void record_changed(struct context* c, uint32_t index);
+/* Of them, those of this process that do not sleep on the record's futex. */
+void record_tell(struct context* c, uint32_t primary);
+/* `sleepers` fewer on the channel: those of a process that is gone. */
+void sleep_forget(struct context* c, struct channel* ch, uint32_t sleepers);
+/* Rings the worker if it sleeps, also if it was rung already. */
+void ring_again(struct context* c, struct channel* ch);
 /* Reports consumption of all records in the list. Before every sleep. */
 void report_consumed(struct context* c);
 /* Puts the record into that list, or reports at once if there is much. */
@@ -449,6 +490,20 @@ int session_call(struct context* c, const struct shm_bind_request* request,
                  struct shm_bind_reply* reply);
 void message_set(const char* text);
 
+/* ---- locks of a record that may have been a dead process's ---- */
+void rx_recover(struct context* c, uint32_t index);
+void tx_recover(struct context* c, uint32_t index);
+void accept_recover(struct context* c, uint32_t listener);
+static inline void rx_acquire(struct context* c, uint32_t index) {
+  if (lock_acquire(&record_at(c, index)->rx_lock)) rx_recover(c, index);
+}
+static inline void tx_acquire(struct context* c, uint32_t index) {
+  if (lock_acquire(&record_at(c, index)->tx_lock)) tx_recover(c, index);
+}
+static inline void accept_acquire(struct context* c, uint32_t listener) {
+  if (lock_acquire(&record_at(c, listener)->accept_lock)) accept_recover(c, listener);
+}
+
 /* ---- transmit.c ---- */
 /* Frees what tx_acked has passed. Under tx_lock. */
 void tx_reap(struct context* c, uint32_t index);
@@ -468,6 +523,12 @@ void options_send(struct context* c, uint32_t index);
 /* Sends one option to all slots of a socket, if they are open. */
 void option_send(const struct sock* s, uint16_t option, uint32_t value);
 int close_descriptor(int fd, bool wait);
+/* What a descriptor held, given as it stood in the table. */
+void reference_drop(struct context* c, uint64_t entry);
+/* The same when a process died while it closed the descriptor: what was left to do. */
+void reference_finish(struct context* c, uint64_t entry);
+/* Closes connections that a process took from an accept queue and died before it had them. */
+void connections_recover(struct context* c);
 
 /* ---- queue.c ---- */
 void watches_notify(struct context* c, uint32_t primary);
@@ -475,6 +536,11 @@ void watches_notify_all(struct context* c);
 void watches_drop(struct context* c, uint32_t primary);
 void watches_drop_descriptor(struct context* c, uint32_t primary, int fd);
 void queues_invalidate(struct context* c);
+/* Around a fork: locks them all; lets their descriptors hear of other sharers; makes those of the
+ * child its own, under the same numbers. */
+void queues_lock(struct context* c);
+void queues_unlock(struct context* c);
+void queues_in_child(struct context* c);
 uint32_t poll_mask(struct context* c, uint32_t primary);
 
 /* ---- iov.c ---- */

@@ -78,8 +78,25 @@ static uint32_t take_large(struct channel* ch, uint32_t near) {
   return take(ch, block * UNITS_PER_BLOCK, kAllFree, UNITS_PER_BLOCK);
 }
 
+/* The free masks are right at any moment, the lists and the count are made from them. */
+static void pool_recover(struct channel* ch) {
+  struct channel_shared* shared = ch->shared;
+  uint32_t unused = 0;
+  shared->partial = shared->whole = NONE;
+  for (uint32_t b = ch->tx_blocks; b-- > 0;) {
+    const uint32_t mask = ch->blocks[b].free_mask;
+    unused += (uint32_t)__builtin_popcount(mask);
+    if (mask != 0) link_block(ch, list_of(ch, mask), b);
+  }
+  store_relaxed(&shared->units_used, ch->tx_blocks * UNITS_PER_BLOCK - unused);
+}
+
+static void pool_acquire(struct channel* ch) {
+  if (lock_acquire(&ch->shared->pool_lock)) pool_recover(ch);
+}
+
 uint32_t pool_allocate(struct channel* ch, uint32_t units, uint32_t near) {
-  lock_acquire(&ch->shared->pool_lock);
+  pool_acquire(ch);
   const uint32_t unit = units == 1 ? take_small(ch, near) : take_large(ch, near);
   lock_release(&ch->shared->pool_lock);
   return unit;
@@ -87,7 +104,7 @@ uint32_t pool_allocate(struct channel* ch, uint32_t units, uint32_t near) {
 
 uint32_t pool_allocate_double(struct channel* ch) {
   uint32_t unit = NONE;
-  lock_acquire(&ch->shared->pool_lock);
+  pool_acquire(ch);
   for (uint32_t b = 0; b + 1 < ch->tx_blocks && unit == NONE; ++b) {
     if (ch->blocks[b].free_mask != kAllFree || ch->blocks[b + 1].free_mask != kAllFree) continue;
     take(ch, (b + 1) * UNITS_PER_BLOCK, kAllFree, UNITS_PER_BLOCK);
@@ -110,7 +127,7 @@ static void wake_starved(struct context* c) {
 }
 
 void pool_free(struct context* c, struct channel* ch, uint32_t unit) {
-  lock_acquire(&ch->shared->pool_lock);
+  pool_acquire(ch);
   const uint32_t units = ch->units[unit].units;
   if (units == 1) {
     const uint32_t block = unit / UNITS_PER_BLOCK;

@@ -16,7 +16,11 @@
  * that the process has installed was installed with SA_RESTART: then they go on, as the kernel's
  * would; with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) or in the waiting calls it is always EINTR.
  *
- * FORK. The child of a fork is not attached and has no descriptors; the parent goes on unharmed.
+ * FORK. Parent and child share every socket, as they do with the kernel: each has its descriptors,
+ * a socket lives until the last of all of them is closed or its process is gone, however that came
+ * about (a killed process is noticed within 0.2 s by whoever waits or calls). At most 256 processes
+ * share an attachment; the child of one more is not attached. Queues are copied: those of the child
+ * are its own, under the same descriptor of postern_queue_fd(). Descriptors do not survive exec.
  *
  * ADDRESSES are struct sockaddr_in or sockaddr_in6 as the socket's domain says; an AF_INET6 socket
  * carries IPv4 as ::ffff:a.b.c.d unless IPV6_V6ONLY is set.
@@ -190,6 +194,9 @@ POSTERN_API int postern_queue_wake(postern_queue* queue);
  * sleeps without arming is not woken. */
 POSTERN_API int postern_queue_fd(postern_queue* queue);
 POSTERN_API int postern_queue_arm(postern_queue* queue);
+/* 1 if a wait would report something now, and leaves it there; else 0. Takes no events: call it
+ * after postern_queue_arm(), which may say so of sockets that changed and have nothing to report. */
+POSTERN_API int postern_queue_ready(postern_queue* queue);
 
 /* ---- looking in ---- */
 

@@ -1,8 +1,10 @@
 /* postern_poll and queues. A queue keeps a list of the sockets that changed since they were last
  * found with nothing to report; who drains events puts them there. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "client/internal.h"
@@ -84,17 +86,19 @@ int postern_poll(struct postern_pollfd* fds, nfds_t n, int timeout_ms) {
   int ready = scan(c, fds, n);
   if (ready != 0 || timeout_ms == 0) return ready;
   const int64_t deadline = deadline_after_ms(timeout_ms);
-  const struct wait w = {.word = &c->app->event_seq,
-                         .sleepers = &c->app->event_sleepers,
+  const struct wait w = {.word = &c->own.event_seq,
+                         .sleepers = &c->own.event_sleepers,
                          .what = (uint32_t)WAITS_FOR_ANY};
   int rc = 0;
-  fetch_add(&c->app->pollers, 1);
+  fetch_add(&c->own.pollers, 1);
+  family_polling(c, 1);
   while (ready == 0 && rc == 0) {
-    const uint32_t seen = load(&c->app->event_seq);
+    const uint32_t seen = load(&c->own.event_seq);
     ready = scan(c, fds, n);
     if (ready == 0) rc = load(&c->dead) ? ECONNABORTED : wait_change(c, &w, seen, deadline);
   }
-  fetch_sub(&c->app->pollers, 1);
+  family_polling(c, -1);
+  fetch_sub(&c->own.pollers, 1);
   if (ready == 0) ready = scan(c, fds, n);
   if (ready != 0 || rc == ETIMEDOUT) return ready;
   return fail(rc);
@@ -251,6 +255,14 @@ static void close_fds(postern_queue* q) {
   q->epoll_fd = q->kick_fd = -1;
 }
 
+/* Ends what the family's eventfd, which nobody reads, has told the set. */
+static void harvest(const postern_queue* q) {
+  struct epoll_event told[4];
+  if (q->epoll_fd >= 0 && q->context->family_kick[0] >= 0) {
+    (void)syscall(SYS_epoll_pwait, q->epoll_fd, told, 4, 0, NULL, (size_t)0);
+  }
+}
+
 static void disarm(postern_queue* q) {
   lock_acquire(&q->lock);
   const bool was = q->armed;
@@ -263,6 +275,9 @@ static void disarm(postern_queue* q) {
   for (uint32_t i = 0; i < q->context->channel_count; ++i) {
     sleep_leave(q->context, &q->context->channels[i]);
   }
+  family_sleep_leave(q->context);
+  harvest(q);
+  family_take_changes(q->context);
 }
 
 static void free_watches(postern_queue* q) {
@@ -337,6 +352,7 @@ static int add(postern_queue* q, const struct sock* s, int fd, uint32_t events, 
                       .next_of_record = c->watches[s->index]};
   q->by_fd[fd] = w;
   __atomic_store_n(&c->watches[s->index], w, __ATOMIC_SEQ_CST);
+  family_interested(c, s->index);
   notify(w); /* what is there already is found by the next wait */
   return 0;
 }
@@ -469,19 +485,28 @@ static bool epoll_add(int epoll_fd, int fd, uint32_t events) {
   return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) == 0;
 }
 
-int postern_queue_fd(postern_queue* q) {
-  ENTER();
-  struct context* c = q->context;
-  if (c == NULL) return fail(EBADF);
-  if (q->epoll_fd >= 0) return q->epoll_fd;
+/* So that the set hears of what other sharers tell this process. */
+static bool watch_family(const struct context* c, int epoll_fd) {
+  const int kick = c->family_kick[c->sharer % KICK_FDS];
+  return kick < 0 || epoll_add(epoll_fd, kick, EPOLLIN | EPOLLET) || errno == EEXIST;
+}
+
+static bool open_fds(postern_queue* q) {
+  const struct context* c = q->context;
   q->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   q->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   bool ok = q->kick_fd >= 0 && q->epoll_fd >= 0 && epoll_add(q->epoll_fd, q->kick_fd, EPOLLIN) &&
-            epoll_add(q->epoll_fd, c->session_fd, EPOLLRDHUP);
+            epoll_add(q->epoll_fd, c->session_fd, EPOLLRDHUP) && watch_family(c, q->epoll_fd);
   for (uint32_t i = 0; i < c->channel_count && ok; ++i) {
     ok = epoll_add(q->epoll_fd, c->channels[i].wake_fd, EPOLLIN);
   }
-  if (ok) return q->epoll_fd;
+  return ok;
+}
+
+int postern_queue_fd(postern_queue* q) {
+  ENTER();
+  if (q->context == NULL) return fail(EBADF);
+  if (q->epoll_fd >= 0 || open_fds(q)) return q->epoll_fd;
   const int error = errno;
   close_fds(q);
   return fail(error);
@@ -496,9 +521,73 @@ int postern_queue_arm(postern_queue* q) {
   const bool fresh = !q->armed;
   q->armed = 1;
   lock_release(&q->lock);
+  if (fresh) family_sleep_enter(c);
+  family_take_changes(c);
   for (uint32_t i = 0; i < c->channel_count && fresh; ++i) sleep_enter(c, &c->channels[i]);
   report_consumed(c);
   check_daemon(c, false);
   if (load(&c->dead) && !load(&q->death_told)) return 1;
   return load_relaxed(&q->ready_count) != 0 || load(&q->woken);
+}
+
+int postern_queue_ready(postern_queue* q) {
+  ENTER();
+  struct context* c = q->context;
+  if (c == NULL) return fail(EBADF);
+  if (load(&q->woken) || (load(&c->dead) && !load(&q->death_told))) return 1;
+  lock_acquire(&q->lock);
+  while (q->first != NULL) {
+    const uint32_t wanted = (q->first->events & 0xffff) | POLLERR | POLLHUP;
+    struct watch* w = q->first;
+    list_remove(q, w); /* before looking: what changes from here on is put in again */
+    if ((poll_mask(c, w->index) & wanted) == 0) continue;
+    if (!w->ready) list_append(q, w);
+    break;
+  }
+  const bool ready = q->first != NULL;
+  lock_release(&q->lock);
+  return ready;
+}
+
+/* ---- fork ---- */
+
+void queues_lock(struct context* c) {
+  lock_acquire(&c->watch_lock);
+  for (postern_queue* q = c->queues; q != NULL; q = q->next) {
+    if (q->epoll_fd >= 0) (void)watch_family(c, q->epoll_fd);
+    lock_acquire(&q->lock);
+  }
+}
+
+void queues_unlock(struct context* c) {
+  for (postern_queue* q = c->queues; q != NULL; q = q->next) lock_release(&q->lock);
+  lock_release(&c->watch_lock);
+}
+
+static void move_fd(int* from, int to) {
+  if (*from < 0) return;
+  syscall(SYS_dup3, *from, to, O_CLOEXEC);
+  close(*from);
+  *from = to;
+}
+
+/* What the parent's threads were doing is the parent's. */
+static void queue_in_child(postern_queue* q) {
+  const int epoll_fd = q->epoll_fd;
+  const int kick_fd = q->kick_fd;
+  q->armed = q->kicked = q->waiters = q->sleepers = 0;
+  q->epoll_fd = q->kick_fd = -1;
+  if (epoll_fd >= 0 && open_fds(q)) { /* the numbers are known to others */
+    move_fd(&q->kick_fd, kick_fd);
+    move_fd(&q->epoll_fd, epoll_fd);
+  }
+  for (size_t fd = 0; fd < q->by_fd_size; ++fd) {
+    if (q->by_fd[fd] == NULL) continue;
+    family_interested(q->context, q->by_fd[fd]->index);
+    notify(q->by_fd[fd]);
+  }
+}
+
+void queues_in_child(struct context* c) {
+  for (postern_queue* q = c->queues; q != NULL; q = q->next) queue_in_child(q);
 }

@@ -12,9 +12,9 @@ static void walk(const struct channel* ch, struct place* at, struct iter* it, ui
   while (n != 0) {
     const uint8_t* base = ch->rx_pool + (size_t)at->unit * SHM_CHUNK_UNIT;
     const struct shm_chunk* chunk = (const void*)base;
-    if (at->offset == chunk->capacity) {
+    if (at->offset >= chunk->capacity) {
+      at->offset -= chunk->capacity;
       at->unit = load(&chunk->next);
-      at->offset = 0;
       continue;
     }
     uint32_t k = chunk->capacity - at->offset;
@@ -25,21 +25,43 @@ static void walk(const struct channel* ch, struct place* at, struct iter* it, ui
   }
 }
 
-/* Bytes that are there, and where. Under rx_lock. Flags have been loaded before. */
-static uint32_t available(struct record* r, struct place* at) {
+static const struct shm_chunk* chunk_at(const struct channel* ch, uint32_t unit) {
+  return (const void*)(ch->rx_pool + (size_t)unit * SHM_CHUNK_UNIT);
+}
+
+static void store_place(struct record* r, uint32_t unit, uint32_t offset) {
+  store(&r->place, (uint64_t)offset << 32 | unit);
+}
+
+/* Bytes that are there, and where. Under rx_lock. Flags have been loaded before. Whoever dies in
+ * between has taken the chain over or not: done again, it is the same place. */
+static uint32_t available(const struct channel* ch, struct record* r, struct place* at) {
   const uint32_t n = load(&r->rx_tail) - load_relaxed(&r->rx_head);
-  if (load(&r->chain) != 0) {
-    r->unit = exchange(&r->chain, 0);
-    r->unit_offset = 0;
+  const uint32_t chain = load(&r->chain);
+  if (chain != 0) {
+    store_place(r, chain, load_relaxed(&r->rx_head) - chunk_at(ch, chain)->start);
+    uint32_t taken = chain;
+    (void)exchange_if(&r->chain, &taken, 0);
   }
-  *at = (struct place){r->unit, r->unit_offset};
+  *at = (struct place){(uint32_t)r->place, (uint32_t)(r->place >> 32)};
   return n;
 }
 
 static void advance(struct record* r, const struct place* at, uint32_t n) {
-  r->unit = at->unit;
-  r->unit_offset = at->offset;
+  store_place(r, at->unit, at->offset); /* before rx_head: see rx_recover() */
   store(&r->rx_head, load_relaxed(&r->rx_head) + n);
+}
+
+/* The place is one word and changes first; rx_head follows from it. */
+void rx_recover(struct context* c, uint32_t index) {
+  for (; index != NONE; index = load_relaxed(&record_at(c, index)->sibling)) {
+    struct record* r = record_at(c, index);
+    const uint32_t unit = (uint32_t)r->place;
+    if (unit == 0 || load(&r->chain) != 0) continue;
+    const uint32_t at = chunk_at(channel_of(c, index), unit)->start + (uint32_t)(r->place >> 32);
+    const uint32_t head = load_relaxed(&r->rx_head);
+    if (at - head <= load(&r->rx_tail) - head) store(&r->rx_head, at);
+  }
 }
 
 struct receiving {
@@ -61,13 +83,13 @@ static int receive_stream(struct receiving* o) {
   struct record* r = o->s.record;
   const bool peek = (o->flags & MSG_PEEK) != 0;
   struct place at;
-  lock_acquire(&r->rx_lock);
+  rx_acquire(c, o->s.index);
   if (!sock_alive(&o->s)) {
     lock_release(&r->rx_lock);
     return EBADF;
   }
   const uint32_t f = load(&r->flags);
-  const uint32_t there = available(r, &at);
+  const uint32_t there = available(o->s.channel, r, &at);
   const size_t want = o->length - o->done;
   const uint32_t n = there < want ? there : (uint32_t)want;
   const bool enough = n == want || (n != 0 && (o->flags & MSG_WAITALL) == 0);
@@ -94,7 +116,7 @@ static bool take_datagram(struct receiving* o, uint32_t index) {
   struct record* r = record_at(c, index);
   const struct channel* ch = channel_of(c, index);
   struct place at;
-  if (available(r, &at) == 0) return false;
+  if (available(ch, r, &at) == 0) return false;
   struct shm_datagram header;
   const struct iovec vec = {.iov_base = &header, .iov_len = sizeof header};
   struct iter it = {.vec = &vec, .count = 1};
@@ -119,7 +141,7 @@ static bool take_datagram(struct receiving* o, uint32_t index) {
 static int receive_datagram(struct receiving* o) {
   struct context* c = o->s.context;
   struct record* r = o->s.record;
-  lock_acquire(&r->rx_lock);
+  rx_acquire(c, o->s.index);
   const bool alive = sock_alive(&o->s);
   bool taken = false;
   uint32_t index = alive ? r->turn : NONE;
@@ -227,7 +249,7 @@ int postern_available(int fd) {
   if ((f & R_LISTENING) != 0) return fail(EINVAL);
   drain_all(o.s.context);
   if ((f & R_STREAM) != 0) return (int)(load(&r->rx_tail) - load(&r->rx_head));
-  lock_acquire(&r->rx_lock);
+  rx_acquire(o.s.context, o.s.index);
   bool there = false;
   for (uint32_t i = o.s.index; i != NONE && !there; i = record_at(o.s.context, i)->sibling) {
     there = take_datagram(&o, i);

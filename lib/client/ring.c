@@ -36,9 +36,19 @@ static bool command_ring_full(const struct channel* ch) {
   return shared->command_tail - shared->command_head > ch->command_mask;
 }
 
+/* The tail moves after the entry's seq: who died in between has sent the command. */
+static void command_acquire(struct channel* ch) {
+  struct channel_shared* shared = ch->shared;
+  if (!lock_acquire(&shared->command_lock)) return;
+  const uint32_t i = shared->command_tail;
+  if (load(&ch->commands[i & ch->command_mask].seq) == i + 1) {
+    store_relaxed(&shared->command_tail, i + 1);
+  }
+}
+
 /* Takes command_lock with room for one entry. False: the daemon is gone. */
 static bool command_begin(struct context* c, struct channel* ch) {
-  lock_acquire(&ch->shared->command_lock);
+  command_acquire(ch);
   for (unsigned tries = 0; command_ring_full(ch); ++tries) {
     lock_release(&ch->shared->command_lock);
     ring_worker(c, ch);
@@ -49,7 +59,7 @@ static bool command_begin(struct context* c, struct channel* ch) {
       const struct timespec pause = {.tv_nsec = 20000};
       nanosleep(&pause, NULL);
     }
-    lock_acquire(&ch->shared->command_lock);
+    command_acquire(ch);
   }
   return true;
 }
@@ -57,7 +67,6 @@ static bool command_begin(struct context* c, struct channel* ch) {
 static void command_end(struct context* c, struct channel* ch, const struct command* command,
                         uint32_t slot, uint32_t generation, uint32_t rx_head) {
   const uint32_t i = ch->shared->command_tail;
-  store_relaxed(&ch->shared->command_tail, i + 1);
   struct shm_command* e = &ch->commands[i & ch->command_mask];
   e->op = command->op;
   e->flags = command->flags;
@@ -68,6 +77,7 @@ static void command_end(struct context* c, struct channel* ch, const struct comm
   e->length = command->length;
   e->offset = command->offset;
   store(&e->seq, i + 1);
+  store(&ch->shared->command_tail, i + 1);
   lock_release(&ch->shared->command_lock);
   ring_worker(c, ch);
 }
@@ -135,18 +145,23 @@ void report_consumed(struct context* c) {
 
 /* ---- changes ---- */
 
+void record_tell(struct context* c, uint32_t primary) {
+  kick_leader(c, primary);
+  if (load(&c->own.pollers) != 0) {
+    fetch_add(&c->own.event_seq, 1);
+    if (load(&c->own.event_sleepers) != 0) futex_wake(&c->own.event_seq, INT32_MAX);
+    kick_leader(c, (uint32_t)WAITS_FOR_ANY);
+  }
+  if (__atomic_load_n(&c->watches[primary], __ATOMIC_SEQ_CST) != NULL) watches_notify(c, primary);
+}
+
 void record_changed(struct context* c, uint32_t index) {
   const uint32_t primary = load_relaxed(&record_at(c, index)->primary);
   struct record* r = record_at(c, primary);
   fetch_add(&r->seq, 1);
   if (load(&r->waiters) != 0) futex_wake(&r->seq, INT32_MAX);
-  kick_leader(c, primary);
-  if (load(&c->app->pollers) != 0) {
-    fetch_add(&c->app->event_seq, 1);
-    if (load(&c->app->event_sleepers) != 0) futex_wake(&c->app->event_seq, INT32_MAX);
-    kick_leader(c, (uint32_t)WAITS_FOR_ANY);
-  }
-  if (__atomic_load_n(&c->watches[primary], __ATOMIC_SEQ_CST) != NULL) watches_notify(c, primary);
+  record_tell(c, primary);
+  if (load_relaxed(&c->shared)) family_changed(c, primary);
 }
 
 /* ---- events ---- */
@@ -170,12 +185,39 @@ static void on_update(struct context* c, struct channel* ch, const struct shm_ev
   record_changed(c, index);
 }
 
+/* Puts accept_tail and accept_count right; the links are. Under accept_lock. */
+void accept_recover(struct context* c, uint32_t listener) {
+  struct record* l = record_at(c, listener);
+  uint32_t n = 0;
+  l->accept_tail = NONE;
+  for (uint32_t i = l->accept_head; i != NONE; i = load_relaxed(&record_at(c, i)->next)) {
+    l->accept_tail = i;
+    ++n;
+  }
+  store(&l->accept_count, n);
+}
+
+/* A process that died over an event leaves it to the next one, which may find it done already. */
+static bool accepted_before(struct context* c, uint32_t listener, uint32_t index,
+                            uint32_t generation) {
+  const struct record* r = record_at(c, index);
+  if (load(&r->generation) != generation || load(&r->flags) == 0) return false;
+  if ((load(&r->flags) & R_QUEUED) == 0 || load(&r->taker) != 0) return true;
+  accept_acquire(c, listener);
+  uint32_t i = record_at(c, listener)->accept_head;
+  while (i != NONE && i != index) i = load_relaxed(&record_at(c, i)->next);
+  lock_release(&record_at(c, listener)->accept_lock);
+  return i == index;
+}
+
 static void on_accept(struct context* c, struct channel* ch, const struct shm_event* e) {
   struct record* listener = &ch->records[e->slot];
   if (e->value >= c->slots) return;
   const uint32_t index = index_of(c, ch, e->value);
+  if (accepted_before(c, index_of(c, ch, e->slot), index, e->value2)) return;
+  if (e->value >= ch->shared->accepted_high) ch->shared->accepted_high = e->value + 1;
   record_init(c, index, e->value2, R_STREAM | R_OPEN | R_CONNECTED | R_QUEUED);
-  lock_acquire(&listener->accept_lock);
+  accept_acquire(c, index_of(c, ch, e->slot));
   const bool open = load_relaxed(&listener->generation) == e->generation &&
                     (load(&listener->flags) & (R_LISTENING | R_CLOSING)) == R_LISTENING;
   if (open) {
@@ -204,7 +246,7 @@ static void on_released(struct context* c, struct channel* ch, const struct shm_
   const uint32_t index = index_of(c, ch, e->slot);
   if (load_relaxed(&r->generation) != e->generation) return;
   if ((load(&r->flags) & R_CLOSING) == 0) return;
-  lock_acquire(&r->tx_lock);
+  tx_acquire(c, index);
   tx_drop(c, index);
   tx_unlock(c, index);
   if ((load(&r->flags) & R_REOPEN) != 0) {
@@ -241,8 +283,8 @@ static unsigned drain_locked(struct context* c, struct channel* ch) {
   while (event_there(ch)) {
     const uint32_t i = load_relaxed(&ch->shared->event_index);
     struct shm_event e = ch->events[i & ch->event_mask];
-    store_relaxed(&ch->shared->event_index, i + 1);
     dispatch(c, ch, &e);
+    store_relaxed(&ch->shared->event_index, i + 1); /* after: what is half done is done again */
     if (++taken % DRAIN_BATCH == 0) store(&ch->ours->event_head, i + 1);
   }
   if (taken != 0) store(&ch->ours->event_head, load_relaxed(&ch->shared->event_index));
@@ -258,6 +300,7 @@ static void found_nothing(struct context* c) {
   if (now - load_relaxed(&c->session_looked) < LOOK_AT_SESSION_NS) return;
   store_relaxed(&c->session_looked, now);
   check_daemon(c, true);
+  family_check(c, false);
 }
 
 unsigned drain(struct context* c, struct channel* ch) {
@@ -273,6 +316,7 @@ unsigned drain(struct context* c, struct channel* ch) {
 
 unsigned drain_all(struct context* c) {
   unsigned taken = 0;
+  if (load_relaxed(&c->shared)) family_take_changes(c);
   for (uint32_t i = 0; i < c->channel_count; ++i) taken += drain(c, &c->channels[i]);
   return taken;
 }
@@ -295,6 +339,7 @@ static void disarm(struct channel* ch) {
 void sleep_enter(struct context* c, struct channel* ch) {
   lock_acquire(&ch->shared->event_lock);
   ch->shared->sleepers += 1;
+  family_sleeping(c, ch->index, 1);
   arm(ch);
   drain_locked(c, ch);
   lock_release(&ch->shared->event_lock);
@@ -307,6 +352,7 @@ void sleep_leave(struct context* c, struct channel* ch) {
   lock_acquire(&ch->shared->event_lock);
   while (read(ch->wake_fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes) continue;
   ch->shared->sleepers -= 1;
+  family_sleeping(c, ch->index, -1);
   if (ch->shared->sleepers == 0) {
     disarm(ch);
   } else {
@@ -314,6 +360,19 @@ void sleep_leave(struct context* c, struct channel* ch) {
   }
   drain_locked(c, ch);
   lock_release(&ch->shared->event_lock);
+}
+
+void sleep_forget(struct context* c, struct channel* ch, uint32_t sleepers) {
+  lock_acquire(&ch->shared->event_lock);
+  ch->shared->sleepers -= sleepers < ch->shared->sleepers ? sleepers : ch->shared->sleepers;
+  if (ch->shared->sleepers == 0) disarm(ch);
+  drain_locked(c, ch);
+  lock_release(&ch->shared->event_lock);
+}
+
+void ring_again(struct context* c, struct channel* ch) {
+  store_relaxed(&ch->shared->rung, 0);
+  ring_worker(c, ch);
 }
 
 /* ---- the end ---- */
@@ -342,10 +401,10 @@ static void wake_waiters(struct context* c, uint32_t index) {
 void declare_dead(struct context* c) {
   if (exchange(&c->dead, 1) != 0) return;
   descriptor_for_each(c, wake_waiters);
-  fetch_add(&c->app->event_seq, 1);
-  futex_wake(&c->app->event_seq, INT32_MAX);
-  fetch_add(&c->app->leader_seq, 1);
-  futex_wake(&c->app->leader_seq, INT32_MAX);
+  fetch_add(&c->own.event_seq, 1);
+  futex_wake(&c->own.event_seq, INT32_MAX);
+  fetch_add(&c->own.leader_seq, 1);
+  futex_wake(&c->own.leader_seq, INT32_MAX);
   watches_notify_all(c);
-  kick_leader(c, load_relaxed(&c->app->leader_waits));
+  kick_leader(c, load_relaxed(&c->own.leader_waits));
 }

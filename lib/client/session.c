@@ -253,6 +253,7 @@ static int open_resources(struct context* c, const struct shm_attach_reply* repl
   if (!open_maps(c, reply, fds)) {
     return c->daemon_map == MAP_FAILED || c->client_map == MAP_FAILED ? ENOMEM : EPROTO;
   }
+  if (!family_begin(c)) return errno;
   c->watches = calloc((size_t)c->channel_count << c->slot_shift, sizeof(struct watch*));
   return c->watches != NULL ? 0 : ENOMEM;
 }
@@ -274,6 +275,8 @@ static int open_context(int session, const struct shm_attach_reply* reply, int* 
   const int error = open_resources(c, reply, fds);
   if (error != 0) {
     if (c->kick_fd >= 0) close(c->kick_fd);
+    family_end(c);
+    descriptor_reset();
     unmap(c);
     free(c);
     return fail(error);
@@ -304,20 +307,73 @@ static void close_context(struct context* c) {
   }
   queues_invalidate(c);
   free(c->watches);
+  family_end(c);
   unmap(c);
   free(c);
   descriptor_reset();
 }
 
-/* The child leaves to the parent what is the parent's. */
+/* ---- fork ---- */
+
+static void before_fork(void) {
+  pthread_mutex_lock(&attach_lock);
+  struct context* c = context_get();
+  if (c == NULL) return;
+  ENTER();
+  family_share(c);
+  queues_lock(c);
+  descriptor_lock();
+  family_admit(c);
+}
+
+static void in_parent(void) {
+  struct context* c = context_get();
+  if (c != NULL) {
+    descriptor_unlock();
+    queues_unlock(c);
+    family_in_parent(c);
+  }
+  pthread_mutex_unlock(&attach_lock);
+}
+
+/* An eventfd of our own under the number of the parent's. */
+static void renew_kick(struct context* c) {
+  const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) return;
+  syscall(SYS_dup3, fd, c->kick_fd, O_CLOEXEC);
+  close(fd);
+}
+
 static void in_child(void) {
   attach_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
   bias_in_child();
   struct context* c = context_get();
-  if (c != NULL) close_context(c);
+  if (c == NULL) return;
+  const bool admitted = family_in_child(c);
+  descriptor_unlock();
+  queues_unlock(c);
+  c->own = (struct process){0};
+  if (!admitted) {
+    close_context(c);
+    return;
+  }
+  c->needs_fence = !fenced_by_worker(c);
+  renew_kick(c);
+  queues_in_child(c);
 }
 
-static void register_fork_handler(void) { pthread_atfork(NULL, NULL, in_child); }
+static void register_fork_handler(void) { pthread_atfork(before_fork, in_parent, in_child); }
+
+/* What other processes share lives on; what this one held is dropped at once, not when the others
+ * find it gone. */
+__attribute__((destructor)) static void at_exit(void) {
+  ENTER();
+  const struct context* c = context_get();
+  if (c == NULL || !load(&c->shared)) return;
+  for (int fd = descriptor_next(0); fd >= 0; fd = descriptor_next(fd + 1)) {
+    close_descriptor(fd, false);
+  }
+}
 
 static int attach(const char* path) {
   struct shm_attach_reply reply;
@@ -360,19 +416,42 @@ int postern_detach(void) {
 
 /* ---- requests ---- */
 
-int session_call(struct context* c, const struct shm_bind_request* request,
-                 struct shm_bind_reply* reply) {
-  message[0] = '\0';
+/* Both: bytes, or negative when the session is over. */
+static ssize_t ask(const struct context* c, const struct shm_bind_request* request) {
   ssize_t n;
-  lock_acquire(&c->app->session_lock);
   do {
     n = send(c->session_fd, request, sizeof *request, MSG_NOSIGNAL);
   } while (n < 0 && errno == EINTR);
-  if (n >= 0) {
-    do {
-      n = recv(c->session_fd, reply, sizeof *reply, 0);
-    } while (n < 0 && errno == EINTR);
+  return n;
+}
+static ssize_t hear(const struct context* c, struct shm_bind_reply* reply) {
+  ssize_t n;
+  do {
+    n = recv(c->session_fd, reply, sizeof *reply, 0);
+  } while (n < 0 && errno == EINTR);
+  return n;
+}
+
+/* A sharer died over its request: its reply, if there is to be one, comes before the refusal of a
+ * request that cannot be granted. What it bound nobody knows of. */
+static void session_recover(const struct context* c) {
+  struct shm_bind_request impossible = {.type = SHM_REQ_UNBIND};
+  struct shm_bind_reply reply;
+  if (ask(c, &impossible) < 0) return;
+  while (hear(c, &reply) == (ssize_t)sizeof reply) {
+    if (reply.type == SHM_REQ_UNBIND && reply.error != 0) return;
+    if (reply.type != SHM_REQ_BIND || reply.error != 0) continue;
+    struct shm_bind_request unbind = {.type = SHM_REQ_UNBIND, .binding = reply.binding};
+    if (ask(c, &unbind) < 0) return; /* its reply has error 0 and is passed over here */
   }
+}
+
+int session_call(struct context* c, const struct shm_bind_request* request,
+                 struct shm_bind_reply* reply) {
+  message[0] = '\0';
+  if (lock_acquire(&c->app->session_lock)) session_recover(c);
+  ssize_t n = ask(c, request);
+  if (n >= 0) n = hear(c, reply);
   lock_release(&c->app->session_lock);
   if (n < (ssize_t)sizeof *reply) {
     declare_dead(c);

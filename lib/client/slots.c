@@ -24,11 +24,14 @@ void record_init(struct context* c, uint32_t index, uint32_t generation, uint32_
   store_relaxed(&r->accept_count, 0);
   store_relaxed(&r->rx_head, 0);
   store_relaxed(&r->rx_reported, 0);
-  r->unit = r->unit_offset = 0;
+  store_relaxed(&r->place, 0);
   r->turn = index;
   r->binding = 0;
   r->rcv_timeout = r->snd_timeout = 0;
   store_relaxed(&r->refs, 1);
+  store_relaxed(&r->interest, 0);
+  store_relaxed(&r->torn, 0);
+  store_relaxed(&r->taker, 0);
   store_relaxed(&r->tx_tail, 0);
   store_relaxed(&r->tx_reaped, 0);
   r->tx_first = r->tx_last = NONE;
@@ -70,6 +73,7 @@ void slot_free(struct context* c, uint32_t index) {
   fetch_add(&r->seq, 1);
   if (load(&r->waiters) != 0) futex_wake(&r->seq, INT32_MAX);
   kick_leader(c, index);
+  if (load_relaxed(&c->shared)) family_changed(c, index);
   if (slot_of(c, index) >= c->client_slots) return;
   lock_acquire(&ch->shared->slot_lock);
   r->next = ch->shared->slot_free;
@@ -85,7 +89,7 @@ void record_reopen(struct context* c, uint32_t index) {
   store_relaxed(&r->chain, 0);
   store_relaxed(&r->rx_head, 0);
   store_relaxed(&r->rx_reported, 0);
-  r->unit = r->unit_offset = 0;
+  store_relaxed(&r->place, 0);
   store_relaxed(&r->tx_tail, 0);
   const uint32_t generation = load_relaxed(&r->generation) + 1;
   store(&r->generation, generation != 0 ? generation : 1);

@@ -168,7 +168,7 @@ int ensure_bound(struct sock* s) {
   if ((load(&s->record->flags) & R_BOUND) != 0) return 0;
   uint8_t any[16];
   any_address(s, any);
-  lock_acquire(&s->record->tx_lock);
+  tx_acquire(s->context, s->index);
   const int error =
       (load(&s->record->flags) & R_BOUND) != 0 ? 0 : bind_locked(s, any, 0); /* another thread's */
   tx_unlock(s->context, s->index);
@@ -183,7 +183,7 @@ int postern_bind(int fd, const struct sockaddr* address, socklen_t length) {
   if (sock_lookup_live(fd, &s) != 0) return -1;
   int error = address_read(address, length, (load(&s.record->flags) & R_V6) != 0, to, &port);
   if (error == 0) {
-    lock_acquire(&s.record->tx_lock);
+    tx_acquire(s.context, s.index);
     error = bind_locked(&s, to, port);
     tx_unlock(s.context, s.index);
   }
@@ -225,7 +225,7 @@ int postern_listen(int fd, int backlog) {
   ENTER();
   struct sock s;
   if (sock_lookup_live(fd, &s) != 0) return -1;
-  lock_acquire(&s.record->tx_lock);
+  tx_acquire(s.context, s.index);
   const int error = listen_locked(&s, backlog);
   tx_unlock(s.context, s.index);
   if (error != 0) return fail(error);
@@ -238,9 +238,10 @@ int postern_listen(int fd, int backlog) {
 static uint32_t take_connection(struct context* c, uint32_t listener) {
   struct record* r = record_at(c, listener);
   if (load(&r->accept_count) == 0) return NONE;
-  lock_acquire(&r->accept_lock);
+  accept_acquire(c, listener);
   const uint32_t index = r->accept_head;
   if (index != NONE) {
+    store(&record_at(c, index)->taker, lock_self); /* before: see connections_recover() */
     r->accept_head = load_relaxed(&record_at(c, index)->next);
     if (r->accept_head == NONE) r->accept_tail = NONE;
     fetch_sub(&r->accept_count, 1);
@@ -256,7 +257,7 @@ static uint32_t take_connection(struct context* c, uint32_t listener) {
 static int accept_once(struct sock* s, uint32_t* index) {
   struct context* c = s->context;
   struct record* r = s->record;
-  lock_acquire(&r->rx_lock);
+  rx_acquire(c, s->index);
   int rc = sock_alive(s) ? EAGAIN : EBADF;
   for (uint32_t at = r->turn; rc == EAGAIN;) {
     *index = take_connection(c, at);
@@ -310,10 +311,10 @@ int postern_accept4(int fd, struct sockaddr* address, socklen_t* length, int fla
   struct record* r = record_at(c, index);
   r->options = s.record->options;
   store_relaxed(&r->sndbuf, load_relaxed(&s.record->sndbuf));
-  fetch_and(&r->flags, ~(uint32_t)R_QUEUED);
   fetch_or(&r->flags, (f & R_INHERITED) | ((flags & SOCK_NONBLOCK) != 0 ? R_NONBLOCK : 0));
   const struct shm_socket* names = &channel_of(c, index)->sockets[slot_of(c, index)];
   const int accepted = adopt(c, index);
+  fetch_and(&r->flags, ~(uint32_t)R_QUEUED);
   if (accepted < 0) {
     close_record(c, index, true);
     return fail(EMFILE);
@@ -358,7 +359,7 @@ static int reopen(struct sock* s, int64_t deadline) {
     if ((load(&r->flags) & R_REOPEN) == 0 || load_relaxed(&c->dead)) break;
     rc = wait_record(c, s->index, seen, deadline);
   }
-  lock_acquire(&r->tx_lock);
+  tx_acquire(c, s->index);
   return rc;
 }
 
@@ -409,7 +410,7 @@ static int connect_outcome(struct sock* s, int64_t deadline) {
 static int connect_stream(struct sock* s, const uint8_t remote[16], uint16_t port) {
   const bool wait = (load_relaxed(&s->record->flags) & R_NONBLOCK) == 0;
   const int64_t deadline = deadline_after(wait ? s->record->snd_timeout : 0);
-  lock_acquire(&s->record->tx_lock);
+  tx_acquire(s->context, s->index);
   const int rc = connect_locked(s, remote, port, deadline);
   tx_unlock(s->context, s->index);
   if (rc != 0 && (rc != EALREADY || !wait)) return rc;
@@ -420,7 +421,7 @@ static int connect_stream(struct sock* s, const uint8_t remote[16], uint16_t por
 static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t port) {
   struct context* c = s->context;
   if (ensure_bound(s) != 0) return errno;
-  lock_acquire(&s->record->tx_lock);
+  tx_acquire(s->context, s->index);
   int rc = sock_alive(s) ? 0 : EBADF;
   if (rc == 0) {
     memcpy(s->record->remote_address, remote, 16);
@@ -463,7 +464,7 @@ int postern_shutdown(int fd, int how) {
   struct record* r = s.record;
   uint32_t set = how != SHUT_WR ? R_SHUT_RD : 0;
   if (how != SHUT_RD) set |= R_SHUT_WR;
-  lock_acquire(&r->tx_lock); /* after what is being sent */
+  tx_acquire(s.context, s.index); /* after what is being sent */
   const uint32_t f = load(&r->flags);
   int error = sock_alive(&s) ? 0 : EBADF;
   if (error == 0 && ((f & R_CONNECTED) == 0 || (f & R_FAILED) != 0)) error = ENOTCONN;
@@ -489,10 +490,10 @@ static void refuse_queued(struct context* c, uint32_t listener) {
 /* Sends CLOSE for one slot, or frees it if the daemon never knew it. */
 static void close_record(struct context* c, uint32_t index, bool abort) {
   struct record* r = record_at(c, index);
-  lock_acquire(&r->rx_lock);
-  lock_acquire(&r->tx_lock);
+  rx_acquire(c, index);
+  tx_acquire(c, index);
   const uint32_t f = load(&r->flags);
-  lock_acquire(&r->accept_lock); /* from here on the drainer refuses connections for it */
+  accept_acquire(c, index); /* from here on the drainer refuses connections for it */
   if ((f & R_OPEN) != 0) {
     if ((fetch_or(&r->flags, R_CLOSING) & R_CLOSING) == 0) {
       fetch_add(&channel_of(c, index)->shared->closing, 1);
@@ -551,7 +552,10 @@ static void close_socket(struct sock* s, bool wait) {
   const uint32_t f = load(&r->flags);
   const struct shm_bind_request q = request_for(s, SHM_REQ_UNBIND);
   const uint16_t linger = (f & R_LINGER) != 0 ? r->options.linger : 0;
-  const bool reset = (f & (R_LINGER | R_STREAM)) == (R_LINGER | R_STREAM) && linger == 0;
+  tx_acquire(c, s->index);
+  const bool torn = r->torn != 0; /* a sharer died in the middle of a send */
+  tx_unlock(c, s->index);
+  const bool reset = torn || ((f & (R_LINGER | R_STREAM)) == (R_LINGER | R_STREAM) && linger == 0);
   for (uint32_t i = 0; i < all.count; ++i) close_record(c, all.index[i], reset);
   const bool shared = (f & R_STREAM) == 0 || (f & R_LISTENING) != 0;
   int64_t deadline = 0;
@@ -572,13 +576,62 @@ static void drop_reference(struct sock* s, bool wait) {
   if (!load_relaxed(&s->context->dead)) close_socket(s, wait);
 }
 
+static struct sock sock_of(struct context* c, uint64_t entry) {
+  struct sock s = {.context = c, .index = (uint32_t)entry, .life = (uint32_t)(entry >> 32)};
+  s.channel = channel_of(c, s.index);
+  s.record = record_at(c, s.index);
+  return s;
+}
+
+void reference_drop(struct context* c, uint64_t entry) {
+  struct sock s = sock_of(c, entry);
+  if (sock_alive(&s)) drop_reference(&s, false);
+}
+
+/* CLOSE may be sent twice: the daemon ignores what it knows already. */
+void reference_finish(struct context* c, uint64_t entry) {
+  struct sock s = sock_of(c, entry);
+  if (load(&s.record->refs) != 0 || load_relaxed(&c->dead)) return; /* not the last, or reused */
+  if (sock_alive(&s)) fetch_add(&s.record->life, 1);
+  if (load(&s.record->life) != s.life + 1) return;
+  const struct closing all = slots_of(c, s.index);
+  for (uint32_t i = 0; i < all.count; ++i) {
+    if ((load(&record_at(c, all.index[i])->flags) & R_CLOSING) == 0) continue;
+    command_push_raw(c, channel_of(c, all.index[i]), slot_of(c, all.index[i]), all.generation[i],
+                     &(struct command){.op = SHM_OP_CLOSE, .arg = 1});
+  }
+  if ((load(&s.record->flags) & R_CLOSING) == 0 && load(&s.record->flags) != 0) {
+    close_socket(&s, false);
+  }
+}
+
+void connections_recover(struct context* c) {
+  for (uint32_t i = 0; i < c->channel_count; ++i) {
+    const struct channel* ch = &c->channels[i];
+    for (uint32_t slot = c->client_slots; slot < load(&ch->shared->accepted_high); ++slot) {
+      const struct record* r = &ch->records[slot];
+      if ((load(&r->flags) & (R_QUEUED | R_CLOSING)) != R_QUEUED) continue;
+      const uint32_t taker = load(&r->taker);
+      if (taker == 0 || (load(&r->life) & 1) != 0 || !family_is_gone(taker)) continue;
+      close_record(c, index_of(c, ch, slot), true);
+    }
+  }
+}
+
 int close_descriptor(int fd, bool wait) {
   struct sock s;
   if (sock_lookup(fd, &s) != 0) return -1;
-  if (!descriptor_remove(fd, &s)) return fail(EBADF);
-  watches_drop_descriptor(s.context, s.index, fd);
-  drop_reference(&s, wait);
-  return 0;
+  uint64_t* note = NULL;
+  if (load_relaxed(&s.context->shared)) {
+    note = family_closing(s.context, (uint64_t)s.life << 32 | s.index);
+  }
+  const bool ours = descriptor_remove(fd, &s);
+  if (ours) {
+    watches_drop_descriptor(s.context, s.index, fd);
+    drop_reference(&s, wait);
+  }
+  if (note != NULL) store(note, 0);
+  return ours ? 0 : fail(EBADF);
 }
 
 /* A socket that is closed meanwhile may have become another one before it was counted: what was

@@ -90,6 +90,21 @@ void tx_unlock(struct context* c, uint32_t index) {
   tx_try_reap(c, index);
 }
 
+/* The holder of tx_lock died. A stream of which bytes were counted and perhaps not sent is broken
+ * for all; a datagram that was not sent only holds its memory until the next is acknowledged. */
+void tx_recover(struct context* c, uint32_t index) {
+  const struct channel* ch = channel_of(c, index);
+  struct record* r = record_at(c, index);
+  r->tx_last = r->tx_first;
+  while (r->tx_last != NONE && ch->units[r->tx_last].next != NONE) {
+    r->tx_last = ch->units[r->tx_last].next;
+  }
+  if (load(&r->torn) == 0) return;
+  store(&r->error, ECONNRESET);
+  fetch_or(&r->flags, R_FAILED);
+  record_changed(c, index);
+}
+
 /* ---- room ---- */
 
 static bool pool_exhausted(const struct channel* ch) {
@@ -193,6 +208,7 @@ static size_t append_stream(struct context* c, uint32_t index, struct iter* it, 
   struct record* r = record_at(c, index);
   struct run run = {0};
   size_t done = 0;
+  store(&r->torn, 1);
   while (done < length) {
     const uint32_t used = outstanding(r);
     const uint32_t limit = load_relaxed(&r->sndbuf);
@@ -212,6 +228,7 @@ static size_t append_stream(struct context* c, uint32_t index, struct iter* it, 
     done += n;
   }
   send_run(c, index, &run, more);
+  store(&r->torn, 0);
   return done;
 }
 
@@ -301,7 +318,7 @@ static int send_state(const struct sock* s) {
 static int send_once(struct sending* o) {
   struct context* c = o->s.context;
   const uint32_t index = o->s.index;
-  lock_acquire(&o->s.record->tx_lock);
+  tx_acquire(c, index);
   int rc = send_state(&o->s);
   if (rc == 0) {
     tx_reap(c, index);

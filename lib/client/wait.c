@@ -9,6 +9,8 @@
  * doorbell may be read by another sleeper. */
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "client/internal.h"
@@ -24,9 +26,9 @@ int64_t deadline_after_ms(int timeout_ms) {
 }
 
 void kick_leader(struct context* c, uint32_t what) {
-  if (__atomic_load_n(&c->app->leader_asleep, __ATOMIC_SEQ_CST) == 0) return;
-  if (load_relaxed(&c->app->leader_waits) != what) return;
-  if (exchange(&c->app->leader_asleep, 0) == 0) return;
+  if (__atomic_load_n(&c->own.leader_asleep, __ATOMIC_SEQ_CST) == 0) return;
+  if (load_relaxed(&c->own.leader_waits) != what) return;
+  if (exchange(&c->own.leader_asleep, 0) == 0) return;
   const uint64_t one = 1;
   (void)!write(c->kick_fd, &one, sizeof one);
 }
@@ -87,17 +89,71 @@ static int sleep_on_doorbells(struct context* c, int64_t deadline) {
   return 0;
 }
 
+enum { SLICE_NS = 100000000 }; /* between looks for sharers that are gone */
+
+/* The leader's epoll set while other processes share the attachment. The doorbells wake one of
+ * them, which tells the others; the family's eventfd is never read. */
+static int sleep_set(struct context* c) {
+  if (c->sleep_fd >= 0) return c->sleep_fd;
+  const int set = epoll_create1(EPOLL_CLOEXEC);
+  const struct {
+    int fd;
+    uint32_t events;
+  } sources[] = {{c->session_fd, EPOLLRDHUP},
+                 {c->kick_fd, EPOLLIN},
+                 {c->family_kick[c->sharer % KICK_FDS], EPOLLIN | EPOLLET}};
+  for (size_t i = 0; i < sizeof sources / sizeof *sources; ++i) {
+    struct epoll_event e = {.events = sources[i].events, .data.fd = sources[i].fd};
+    epoll_ctl(set, EPOLL_CTL_ADD, sources[i].fd, &e);
+  }
+  for (uint32_t i = 0; i < c->channel_count; ++i) {
+    struct epoll_event e = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = -1};
+    epoll_ctl(set, EPOLL_CTL_ADD, c->channels[i].wake_fd, &e);
+  }
+  return c->sleep_fd = set;
+}
+
+/* As sleep_on_doorbells(), and for a slice at most. */
+static int sleep_in_family(struct context* c, int64_t deadline) {
+  struct epoll_event events[8];
+  const int64_t now = now_ns();
+  int64_t ns = deadline - now < SLICE_NS ? deadline - now : SLICE_NS;
+  if (ns < 0) ns = 0;
+  const int set = sleep_set(c);
+  count(&c->sleeps);
+  const uint32_t calls = bias_pause();
+  const int n = (int)syscall(SYS_epoll_pwait, set, events, 8, (int)((ns + 999999) / 1000000), NULL,
+                             (size_t)0);
+  const bool interrupted = n < 0;
+  bias_resume(calls);
+  uint64_t count;
+  for (int i = 0; i < n; ++i) {
+    if (events[i].data.fd == c->session_fd) check_daemon(c, true);
+    if (events[i].data.fd == c->kick_fd) (void)!read(c->kick_fd, &count, sizeof count);
+  }
+  family_check(c, interrupted); /* it may have been a child's end */
+  if (interrupted) return EINTR;
+  return n == 0 && now_ns() >= deadline ? ETIMEDOUT : 0;
+}
+
 static int lead(struct context* c, const struct wait* w, uint32_t seen, int64_t deadline) {
   report_consumed(c);
   if (spin(c, w, seen, deadline, true)) return 0;
   int rc = 0;
-  store_relaxed(&c->app->leader_waits, w->what);
+  store_relaxed(&c->own.leader_waits, w->what);
+  if (w->what < (uint32_t)WAITS_FOR_QUEUE) family_interested(c, w->what);
   while (rc == 0) {
-    exchange(&c->app->leader_asleep, 1);
+    exchange(&c->own.leader_asleep, 1);
+    family_sleep_enter(c);
+    family_take_changes(c);
     for (uint32_t i = 0; i < c->channel_count; ++i) sleep_enter(c, &c->channels[i]);
     report_consumed(c);
-    if (!over(c, w, seen) && !check_daemon(c, false)) rc = sleep_on_doorbells(c, deadline);
-    exchange(&c->app->leader_asleep, 0);
+    if (!over(c, w, seen) && !check_daemon(c, false)) {
+      rc = load(&c->shared) ? sleep_in_family(c, deadline) : sleep_on_doorbells(c, deadline);
+    }
+    exchange(&c->own.leader_asleep, 0);
+    family_sleep_leave(c);
+    family_take_changes(c);
     for (uint32_t i = 0; i < c->channel_count; ++i) sleep_leave(c, &c->channels[i]);
     check_daemon(c, false);
     if (over(c, w, seen)) return 0;
@@ -106,36 +162,36 @@ static int lead(struct context* c, const struct wait* w, uint32_t seen, int64_t 
 }
 
 static int follow(struct context* c, const struct wait* w, uint32_t seen, int64_t deadline) {
-  struct app_shared* app = c->app;
+  struct process* own = &c->own;
   if (spin(c, w, seen, deadline, false)) return 0;
   report_consumed(c);
-  fetch_add(&app->followers, 1);
+  fetch_add(&own->followers, 1);
   fetch_add(w->sleepers, 1);
-  const uint32_t lead_seen = load(&app->leader_seq);
+  const uint32_t lead_seen = load(&own->leader_seq);
   int rc = 0;
-  if (__atomic_load_n(&app->leader, __ATOMIC_SEQ_CST) != 0 && !over(c, w, seen)) {
+  if (__atomic_load_n(&own->leader, __ATOMIC_SEQ_CST) != 0 && !over(c, w, seen)) {
     const uint32_t calls = bias_pause();
-    rc = futex_wait_either(w->word, seen, &app->leader_seq, lead_seen, deadline);
+    rc = futex_wait_either(w->word, seen, &own->leader_seq, lead_seen, deadline);
     bias_resume(calls);
   }
   fetch_sub(w->sleepers, 1);
-  fetch_sub(&app->followers, 1);
+  fetch_sub(&own->followers, 1);
   return rc;
 }
 
 static bool take_lead(struct context* c) {
   uint32_t nobody = 0;
-  return load_relaxed(&c->app->leader) == 0 && exchange_if(&c->app->leader, &nobody, 1);
+  return load_relaxed(&c->own.leader) == 0 && exchange_if(&c->own.leader, &nobody, 1);
 }
 
 /* On leaving a wait, by whoever leaves: a follower that was woken to lead may have had its own
  * event at the same time. */
 static void pass_lead(struct context* c) {
-  struct app_shared* app = c->app;
-  if (__atomic_load_n(&app->leader, __ATOMIC_SEQ_CST) != 0) return;
-  if (__atomic_load_n(&app->followers, __ATOMIC_SEQ_CST) == 0) return;
-  fetch_add(&app->leader_seq, 1);
-  futex_wake(&app->leader_seq, 1);
+  struct process* own = &c->own;
+  if (__atomic_load_n(&own->leader, __ATOMIC_SEQ_CST) != 0) return;
+  if (__atomic_load_n(&own->followers, __ATOMIC_SEQ_CST) == 0) return;
+  fetch_add(&own->leader_seq, 1);
+  futex_wake(&own->leader_seq, 1);
 }
 
 int wait_change(struct context* c, const struct wait* w, uint32_t seen, int64_t deadline) {
@@ -143,7 +199,7 @@ int wait_change(struct context* c, const struct wait* w, uint32_t seen, int64_t 
   while (rc == 0 && !over(c, w, seen)) {
     if (take_lead(c)) {
       rc = lead(c, w, seen, deadline);
-      exchange(&c->app->leader, 0);
+      exchange(&c->own.leader, 0);
     } else {
       rc = follow(c, w, seen, deadline);
     }
