@@ -1,5 +1,6 @@
 """Programs that know nothing of Postern, under `postern run`: as servers of kernel clients and as
 clients of kernel servers."""
+import contextlib
 import hashlib
 import json
 import pathlib
@@ -8,7 +9,7 @@ import textwrap
 import threading
 import time
 
-from harness import (LINUX, MIB, POSTERN, QUICK, case, note, receive_exactly, receive_to_end, run,
+from harness import (HERE, LINUX, MIB, POSTERN, QUICK, case, note, receive_exactly, receive_to_end, run,
                      spawn, wait_until)
 from pattern import Pattern
 
@@ -171,6 +172,39 @@ def python_asyncio(world):
             for conn in conns + asked:
                 conn.close()
     assert idle_cpu(app) < 0.05
+
+
+# ---- waiting ----
+
+def serve_kernel_echo(world, port=9000):
+    """An echo server of this end, a thread a connection."""
+    server = world.listen(port)
+    server.settimeout(None)
+
+    def serve(conn):
+        with conn, contextlib.suppress(ConnectionError):
+            while data := conn.recv(65536):
+                conn.sendall(data)
+
+    def accept():
+        while True:
+            conn, _ = server.accept()
+            threading.Thread(target=serve, args=(conn,), daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
+
+
+@case(seconds=90)
+def waits_as_the_kernel_does(world):
+    """waits.py checks epoll in full, poll and select over both kinds, numbers and options."""
+    world.start()
+    serve_kernel_echo(world)
+    program = python_program(world, "waits", (HERE / "waits.py").read_text())
+    app = world.program(PYTHON, program, LINUX, 9000)
+    passed = []
+    while (line := app.line()) != "done":
+        passed.append(line)
+    assert len(passed) == 15, passed
+    assert app.process.wait(10) == 0
 
 
 # ---- clients ----

@@ -105,8 +105,13 @@ EXPORT int epoll_create(int size) { return size > 0 ? epoll_create1(0) : fail(EI
 
 /* ---- Postern's sockets ---- */
 
+/* Arms the queue. True: there is something already. Under the lock. */
+static bool arm(struct epoll* e) {
+  return e->queue != NULL && postern_queue_arm(e->queue) > 0 && postern_queue_ready(e->queue) > 0;
+}
+
 void epoll_arm(struct epoll* e) {
-  if (e->queue != NULL && postern_queue_arm(e->queue) > 0) postern_queue_wake(e->queue);
+  if (arm(e)) postern_queue_wake(e->queue);
 }
 
 /* Under the lock. */
@@ -263,24 +268,33 @@ static void for_each_inner(struct epoll* e, void (*f)(int fd)) {
   for (uint32_t i = 0; i < n; ++i) f(fds[i]);
 }
 
+bool epoll_sleep_begin(struct epoll* e) {
+  for_each_inner(e, epoll_watch_begin);
+  pthread_mutex_lock(&e->lock);
+  e->sleepers += 1;
+  const bool ready = arm(e);
+  pthread_mutex_unlock(&e->lock);
+  return ready;
+}
+
+void epoll_sleep_end(struct epoll* e) {
+  for_each_inner(e, epoll_watch_end);
+  pthread_mutex_lock(&e->lock);
+  if (e->sleepers != 0) e->sleepers -= 1;
+  pthread_mutex_unlock(&e->lock);
+}
+
 void epoll_watch_begin(int fd) {
   struct epoll* e = epoll_enter(fd);
   if (e == NULL) return;
-  pthread_mutex_lock(&e->lock);
-  e->sleepers += 1;
-  epoll_arm(e);
-  pthread_mutex_unlock(&e->lock);
-  for_each_inner(e, epoll_watch_begin);
+  if (epoll_sleep_begin(e)) postern_queue_wake(e->queue);
   epoll_leave(e);
 }
 
 void epoll_watch_end(int fd) {
   struct epoll* e = epoll_enter(fd);
   if (e == NULL) return;
-  for_each_inner(e, epoll_watch_end);
-  pthread_mutex_lock(&e->lock);
-  if (e->sleepers != 0) e->sleepers -= 1;
-  pthread_mutex_unlock(&e->lock);
+  epoll_sleep_end(e);
   epoll_leave(e);
 }
 

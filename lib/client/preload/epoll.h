@@ -28,6 +28,10 @@ struct epoll {
 /* The set that a number names, held until epoll_leave(); NULL. */
 struct epoll* epoll_enter(int epfd);
 void epoll_leave(struct epoll* e);
+/* Around sleeping on the kernel's set. Begin returns true if there is something of Postern's
+ * already: then it is not the time to sleep. */
+bool epoll_sleep_begin(struct epoll* e);
+void epoll_sleep_end(struct epoll* e);
 /* Arms the queue for those who sleep; if there is something already, rings. Under the lock. */
 void epoll_arm(struct epoll* e);
 

@@ -97,10 +97,12 @@ static int left_ms(int64_t deadline) {
 
 static int sleep_once(struct epoll* e, int epfd, struct epoll_event* events, int most,
                       int64_t deadline, const sigset_t* mask) {
-  epoll_watch_begin(epfd);
-  int n = real()->epoll_pwait(epfd, events, most, left_ms(deadline), mask);
+  int n = 0;
+  if (!epoll_sleep_begin(e)) {
+    n = real()->epoll_pwait(epfd, events, most, left_ms(deadline), mask);
+  }
   const int error = errno;
-  epoll_watch_end(epfd);
+  epoll_sleep_end(e);
   if (n < 0) return fail(error);
   n = without_doorbell(events, n);
   return n + take(e, events + n, most - n);
@@ -119,12 +121,12 @@ static int wait_for_both(struct epoll* e, int epfd, struct epoll_event* events, 
 }
 
 /* The set has no socket of Postern's, or not yet: another thread may add one meanwhile. */
-static int wait_for_kernel(int epfd, struct epoll_event* events, int most, int64_t deadline,
-                           const sigset_t* mask) {
-  epoll_watch_begin(epfd);
+static int wait_for_kernel(struct epoll* e, int epfd, struct epoll_event* events, int most,
+                           int64_t deadline, const sigset_t* mask) {
+  if (epoll_sleep_begin(e)) deadline = 0;
   const int n = real()->epoll_pwait(epfd, events, most, left_ms(deadline), mask);
   const int error = errno;
-  epoll_watch_end(epfd);
+  epoll_sleep_end(e);
   return n < 0 ? fail(error) : without_doorbell(events, n);
 }
 
@@ -132,7 +134,7 @@ static int wait_in(struct epoll* e, int epfd, struct epoll_event* events, int mo
                    int64_t deadline, const sigset_t* mask) {
   if (most <= 0) return fail(EINVAL);
   while (__atomic_load_n(&e->queue, __ATOMIC_ACQUIRE) == NULL) {
-    const int n = wait_for_kernel(epfd, events, most, deadline, mask);
+    const int n = wait_for_kernel(e, epfd, events, most, deadline, mask);
     if (n != 0) return n;
     const bool over = deadline != NO_DEADLINE && clock_ns() >= deadline;
     if (over && __atomic_load_n(&e->queue, __ATOMIC_ACQUIRE) == NULL) return 0;
