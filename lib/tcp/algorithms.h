@@ -6,6 +6,7 @@
 namespace postern {
 
 [[nodiscard]] CongestionControl cubic();    // RFC 9438
+[[nodiscard]] CongestionControl dctcp();    // RFC 8257
 [[nodiscard]] CongestionControl newreno();  // RFC 5681, byte counting of RFC 3465
 
 }  // namespace postern

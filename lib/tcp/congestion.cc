@@ -8,6 +8,7 @@ namespace postern {
 const std::array<CongestionControl, kCongestionCount> kCongestion{{
     cubic(),
     newreno(),
+    dctcp(),
 }};
 
 size_t find_congestion(std::string_view name) {

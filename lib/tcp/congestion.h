@@ -33,7 +33,7 @@ struct CongestionControl {
   std::string_view name;
   // New data was acknowledged outside recovery while the window was the limit. rtt_us 0: no sample.
   void (*on_ack)(const CongestionView& view, uint32_t acked, uint32_t rtt_us);
-  // Loss or ECN: returns the new ssthresh. cwnd is then the business of recovery.
+  // Loss, and ECN without on_echo: returns the new ssthresh. cwnd is then the business of recovery.
   uint32_t (*on_congestion)(const CongestionView& view);
   // RFC 6298 5: after on_congestion, the timer expired.
   void (*on_timeout)(const CongestionView& view);
@@ -41,9 +41,15 @@ struct CongestionControl {
   void (*on_undo)(const CongestionView& view);
   // Sending starts again after `idle_us` without data in flight.
   void (*on_restart)(const CongestionView& view, uint32_t idle_us);
+  // ECN, once a window at most: returns the new ssthresh, to which cwnd falls. Null: on_congestion.
+  uint32_t (*on_echo)(const CongestionView& view) = nullptr;
+  // With ECN in use, new data was acknowledged, with or without ECE. Null: nothing to do.
+  void (*on_feedback)(const CongestionView& view, uint32_t acked, bool marked) = nullptr;
+  // Asks for ECN whatever the configuration says, and echoes each CE once (RFC 8257 3.2).
+  bool exact_ecn = false;
 };
 
-inline constexpr size_t kCongestionCount = 2;
+inline constexpr size_t kCongestionCount = 3;
 // Index 0 is the default.
 extern const std::array<CongestionControl, kCongestionCount> kCongestion;
 

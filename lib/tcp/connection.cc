@@ -12,7 +12,7 @@ struct TcpLayout {
   static_assert(offsetof(TcpConnection, sent_last_) == 60);
   static_assert(offsetof(TcpConnection, rcv_nxt_) == 64);
   static_assert(offsetof(TcpConnection, quick_acks_) == 127);
-  static_assert(sizeof(TcpConnection) <= 320);
+  static_assert(sizeof(TcpConnection) <= 384);
 };
 
 void TcpConnection::on_send(TcpContext& ctx, uint32_t bytes, bool more) {

@@ -6,6 +6,7 @@
 // README.md says which file holds which part.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -140,7 +141,7 @@ class TcpConnection {
     bool tail_probed : 1;    // a loss probe is outstanding
     bool window_probed : 1;  // an octet beyond the window is outstanding
     bool cwnd_limited : 1;   // cwnd was what stopped next_segment
-    bool ece_pending : 1;    // RFC 3168: echo congestion until CWR
+    bool ece_pending : 1;    // RFC 3168: echo congestion until CWR; RFC 8257: DCTCP.CE
     bool cwr_pending : 1;    // RFC 3168: tell that cwnd was reduced
     bool ack_delayed : 1;    // ack_at_ is the delayed ACK's
     bool dsack : 1;          // dsack_left_, dsack_right_ are to be reported
@@ -177,6 +178,7 @@ class TcpConnection {
     bool lost_more = false;
   };
   static constexpr uint8_t kQuickAcks = 8;          // segments
+  static constexpr uint8_t kMaxEchoes = 4;          // per output
   static constexpr uint8_t kCongestionUnset = 255;  // until the connection opens
   static constexpr Duration kCorkLimit = 200ms;     // as Linux; tcp(7) TCP_CORK
 
@@ -201,6 +203,7 @@ class TcpConnection {
   void update_window(const TcpSegment& s);
   void note_timestamp(TcpContext& ctx, const TcpSegment& s);
   void note_ecn(const TcpSegment& s);
+  void echo_exactly(const TcpSegment& s);
   void heard(TcpContext& ctx);
   void answer_unacceptable(TcpContext& ctx, const TcpSegment& s);
   void challenge(TcpContext& ctx);
@@ -238,6 +241,7 @@ class TcpConnection {
   bool send_probe(TcpContext& ctx, TcpSegment& out);
   void build(TcpContext& ctx, TcpSegment& out, uint32_t seq, uint8_t bits);
   void build_syn(TcpContext& ctx, TcpSegment& out);
+  void build_echo(TcpContext& ctx, TcpSegment& out);
   void build_data(TcpContext& ctx, TcpSegment& out, uint32_t left, uint32_t right);
   uint32_t new_data_length(uint32_t queued);
   bool partial_may_go() const;
@@ -280,7 +284,8 @@ class TcpConnection {
   void mark_all_lost(TcpContext& ctx);
   CongestionView congestion_view(const TcpContext& ctx, uint32_t flight);
   const CongestionControl& congestion() const { return kCongestion[congestion_]; }
-  void reduce(TcpContext& ctx, uint32_t flight);
+  bool wants_ecn(const TcpContext& ctx) const { return ctx.config->ecn || congestion().exact_ecn; }
+  void reduce(TcpContext& ctx, uint32_t flight, bool echo = false);
   void enter_recovery(TcpContext& ctx);
   void start_loss(TcpContext& ctx);
   void leave_recovery();
@@ -397,6 +402,8 @@ class TcpConnection {
   bool rack_round_valid_ = false;
   bool tail_resent_ = false;    // the loss probe carried old data
   bool reno_guard_ = false;     // RFC 6582 3.2 step 2
+  uint8_t echo_count_ = 0;      // of echo_ack_
+  uint8_t echo_marks_ = 0;      // bit by bit, the newest lowest: whether it was CE
   bool ecn_reduced_ = false;    // cwnd was reduced for the window up to recovery_point_
   bool fin_known_ = false;      // fin_seq_ holds
   uint16_t keep_idle_ = 0;      // seconds, option, 0: configured
@@ -418,6 +425,7 @@ class TcpConnection {
   uint32_t last_rx_ms_ = 0;   // outside the fast path, or with keepalive
   uint32_t challenge_ms_ = 0;
   uint32_t refuse_seq_ = 0;
+  std::array<uint32_t, kMaxEchoes> echo_ack_{};  // RFC 8257 3.2: where CE changed, to acknowledge
   uint32_t dsack_left_ = 0;
   uint32_t dsack_right_ = 0;
 

@@ -7,7 +7,7 @@ namespace postern {
 
 void TcpConnection::open_active(TcpContext& ctx, uint16_t mss) {
   open(ctx, mss);
-  flags_.ecn = ctx.config->ecn;
+  flags_.ecn = wants_ecn(ctx);
   set_state(TcpState::syn_sent);
   ctx.counters->add(Counter::tcp_active_opens);
 }
@@ -15,7 +15,7 @@ void TcpConnection::open_active(TcpContext& ctx, uint16_t mss) {
 void TcpConnection::open_passive(TcpContext& ctx, const TcpSegment& syn, uint16_t mss) {
   open(ctx, mss);
   flags_.passive = true;
-  flags_.ecn = ctx.config->ecn &&
+  flags_.ecn = wants_ecn(ctx) &&
                (syn.flags & (tcp_flag::ece | tcp_flag::cwr)) == (tcp_flag::ece | tcp_flag::cwr);
   take_syn_options(ctx, syn);
   set_state(TcpState::syn_received);

@@ -28,8 +28,9 @@ bool TcpConnection::fast_path(TcpContext& ctx, const TcpSegment& s, TcpInput& in
   const bool plain = (s.flags & ~psh) == ack && s.seq == rcv_nxt_ && s.sack_count == 0 &&
                      acked <= snd_nxt_ - snd_una_ && s.window != 0 && s.ecn != 3 &&
                      s.has_timestamps == flags_.timestamps;
-  const bool calm = !(flags_.loss_marks || flags_.in_recovery || flags_.in_loss ||
-                      flags_.window_probed || flags_.tail_probed || ooo_head_ != 0);
+  const bool calm =
+      !(flags_.loss_marks || flags_.in_recovery || flags_.in_loss || flags_.window_probed ||
+        flags_.tail_probed || flags_.ece_pending || ooo_head_ != 0);
   if (!plain || !calm) return false;
   if (flags_.timestamps) {
     if (static_cast<int32_t>(s.ts_value - ts_recent_) < 0) return false;
@@ -307,8 +308,24 @@ void TcpConnection::note_timestamp(TcpContext& ctx, const TcpSegment& s) {
 // RFC 3168 6.1.3: congestion is echoed until the sender says that it has slowed down.
 void TcpConnection::note_ecn(const TcpSegment& s) {
   if (!flags_.ecn) return;
+  if (congestion().exact_ecn) return echo_exactly(s);
   if ((s.flags & cwr) != 0) flags_.ece_pending = false;
   if (s.ecn == 3 && s.length != 0) flags_.ece_pending = true;
+}
+
+// RFC 8257 3.2: ECE says what the last segment carried. Where that changes, what came before is
+// acknowledged by itself, as it was. More changes than are remembered until the next output blur.
+void TcpConnection::echo_exactly(const TcpSegment& s) {
+  const bool ce = s.ecn == 3;
+  if (s.length == 0 || ce == flags_.ece_pending) return;
+  const uint32_t told = echo_count_ == 0 ? last_ack_sent_ : echo_ack_[echo_count_ - 1];
+  if (rcv_nxt_ != told && echo_count_ < kMaxEchoes) {
+    echo_ack_[echo_count_] = rcv_nxt_;
+    echo_marks_ = static_cast<uint8_t>(echo_marks_ << 1 | (ce ? 0 : 1));
+    ++echo_count_;
+  }
+  flags_.ece_pending = ce;
+  flags_.ack_now = flags_.output = true;
 }
 
 // The peer is alive.

@@ -46,6 +46,10 @@ bool TcpConnection::send_control(TcpContext& ctx, TcpSegment& out) {
     build_syn(ctx, out);
     return true;
   }
+  if (flags_.ack_now && echo_count_ != 0) {
+    build_echo(ctx, out);
+    return true;
+  }
   if (flags_.ack_now && (ooo_head_ != 0 || flags_.dsack)) {
     build(ctx, out, snd_nxt_, ack);
     return true;
@@ -115,6 +119,27 @@ void TcpConnection::build(TcpContext& ctx, TcpSegment& out, uint32_t seq, uint8_
     flags_.ack_delayed = false;
     arm_idle(ctx);
   }
+}
+
+// RFC 8257 3.2: the ACK of what came before CE changed. It promises no more than was promised.
+void TcpConnection::build_echo(TcpContext& ctx, TcpSegment& out) {
+  const uint32_t at = echo_ack_[0];
+  --echo_count_;
+  const bool marked = (echo_marks_ >> echo_count_ & 1) != 0;
+  for (uint8_t i = 0; i < echo_count_; ++i) echo_ack_[i] = echo_ack_[i + 1];
+  out = TcpSegment{};
+  out.seq = snd_nxt_;
+  out.ack = at;
+  out.flags = marked ? ack | ece : ack;
+  const uint32_t window = (rcv_adv_ - at) >> flags_.rcv_scale;
+  out.window = static_cast<uint16_t>(window < 65535 ? window : 65535);
+  if (flags_.timestamps) {
+    out.has_timestamps = true;
+    out.ts_value = to_ms(ctx.now) + ts_offset_;
+    out.ts_echo = ts_recent_;
+  }
+  last_ack_sent_ = at;
+  ctx.counters->add(Counter::tcp_tx_segments);
 }
 
 // [left, right) of the send stream, the FIN included if it lies within.

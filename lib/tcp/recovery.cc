@@ -251,10 +251,14 @@ void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s,
   if (!calm || flags_.loss_marks || acked.dsack || (acked.bytes == 0 && flight != 0)) {
     recover(ctx, s, acked, same_window, calm);
   }
-  if (flags_.ecn && (s.flags & tcp_flag::ece) != 0) on_congestion_echo(ctx, flight);
+  const bool echo = flags_.ecn && (s.flags & tcp_flag::ece) != 0;
+  if (flags_.ecn && acked.bytes != 0 && congestion().on_feedback != nullptr) {
+    congestion().on_feedback(congestion_view(ctx, flight), acked.bytes, echo);
+  }
+  if (echo) on_congestion_echo(ctx, flight);
   if (flags_.in_recovery) {
     proportional_rate(acked.delivered, acked.bytes != 0 && !acked.lost_more);
-  } else if (acked.bytes != 0) {
+  } else if (acked.bytes != 0 && !echo) {  // RFC 3168 6.1.2: an ECE does not open the window
     grow(ctx, acked, flight);
   }
   if (acked.bytes != 0 || acked.delivered != 0) {
@@ -450,13 +454,15 @@ CongestionView TcpConnection::congestion_view(const TcpContext& ctx, uint32_t fl
 }
 
 // RFC 5681 3.1 (4), with what is needed to take it back.
-void TcpConnection::reduce(TcpContext& ctx, uint32_t flight) {
+void TcpConnection::reduce(TcpContext& ctx, uint32_t flight, bool echo) {
   undo_cwnd_ = cwnd_;
   undo_ssthresh_ = ssthresh_;
   undo_pending_ = 0;
   resent_ts_ = 0;
   flags_.undo = true;
-  ssthresh_ = congestion().on_congestion(congestion_view(ctx, flight));
+  const CongestionControl& control = congestion();
+  const auto respond = echo && control.on_echo != nullptr ? control.on_echo : control.on_congestion;
+  ssthresh_ = respond(congestion_view(ctx, flight));
 }
 
 void TcpConnection::enter_recovery(TcpContext& ctx) {
@@ -535,7 +541,7 @@ void TcpConnection::grow(TcpContext& ctx, const Acked& acked, uint32_t flight) {
 void TcpConnection::on_congestion_echo(TcpContext& ctx, uint32_t flight) {
   if (flags_.in_recovery || flags_.in_loss) return;
   if (ecn_reduced_ && seq_lt(snd_una_, recovery_point_)) return;
-  reduce(ctx, flight);
+  reduce(ctx, flight, true);
   flags_.undo = false;
   ecn_reduced_ = flags_.cwr_pending = true;
   recovery_point_ = snd_nxt_;

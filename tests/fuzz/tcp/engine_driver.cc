@@ -23,7 +23,7 @@ class Driver {
     config_.sack = (options & 2) != 0;
     config_.window_scaling = (options & 4) != 0;
     config_.ecn = (options & 8) != 0;
-    config_.congestion = (options >> 4) & 1;
+    config_.congestion = static_cast<uint8_t>(((options >> 4) & 1) + ((options >> 6) & 1));
     config_.receive_buffer = (options & 32) != 0 ? 4000 : 1 << 20;
     config_.retries = 4;
     config_.syn_retries = config_.syn_ack_retries = 2;

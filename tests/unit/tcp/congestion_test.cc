@@ -48,6 +48,7 @@ Window window(const char* name) { return Window{kCongestion.at(find_congestion(n
 TEST(Congestion, Table) {
   EXPECT_EQ(kCongestion[0].name, "cubic") << "the default";
   EXPECT_EQ(find_congestion("newreno"), 1U);
+  EXPECT_EQ(find_congestion("dctcp"), 2U);
   EXPECT_EQ(find_congestion("vegas"), kCongestionCount);
 }
 
@@ -136,6 +137,62 @@ TEST(Cubic, FastConvergence) {  // RFC 9438 4.7: a second loss below W_max lower
   for (int i = 0; i < 640; ++i) w.round();  // K = cbrt(105 / 0.4) = 6.4 s
   EXPECT_NEAR(w.cwnd / double{kMss}, 595, 12);
   EXPECT_EQ(low, 490U * kMss);
+}
+
+// One window of data is acknowledged, `marked` of ten segments with ECE; then the window shrinks if
+// any were.
+void dctcp_window(Window& w, uint32_t marked) {
+  const uint32_t segment = w.cwnd / 10;
+  for (uint32_t i = 0; i < 10; ++i) {
+    w.snd_una += segment;
+    w.algorithm.on_feedback(w.view(), segment, i < marked);
+  }
+  if (marked != 0) w.cwnd = w.ssthresh = w.algorithm.on_echo(w.view());
+}
+
+TEST(Dctcp, StartsAsCarefulAsAnyTcp) {  // RFC 8257 4.2: alpha begins at 1
+  Window w = window("dctcp");
+  w.cwnd = 100 * kMss;
+  dctcp_window(w, 1);
+  EXPECT_EQ(w.cwnd, 50U * kMss);
+}
+
+TEST(Dctcp, FewMarksShrinkALittle) {  // RFC 8257 3.3
+  Window w = window("dctcp");
+  w.cwnd = 100 * kMss;
+  for (int i = 0; i < 200; ++i) dctcp_window(w, 0);  // alpha falls towards 0
+  for (int i = 0; i < 200; ++i) {
+    w.cwnd = 100 * kMss;
+    dctcp_window(w, 2);
+  }
+  // The fraction is 2 of 10, so the window falls by a tenth.
+  EXPECT_NEAR(w.cwnd, 90U * kMss, kMss);
+}
+
+TEST(Dctcp, AllMarkedHalves) {  // RFC 8257 3.3
+  Window w = window("dctcp");
+  for (int i = 0; i < 50; ++i) {
+    w.cwnd = 100 * kMss;
+    dctcp_window(w, 10);
+  }
+  EXPECT_NEAR(w.cwnd, 50U * kMss, 10);
+}
+
+TEST(Dctcp, LossHalves) {  // RFC 8257 3.5
+  Window w = window("dctcp");
+  w.cwnd = 100 * kMss;
+  for (int i = 0; i < 200; ++i) dctcp_window(w, 0);
+  w.congest();
+  EXPECT_EQ(w.cwnd, 50U * kMss);
+}
+
+TEST(Dctcp, GrowsAsReno) {  // RFC 8257 3.3: growth is not changed
+  Window w = window("dctcp");
+  w.round();
+  EXPECT_EQ(w.cwnd, 20U * kMss);
+  w.ssthresh = w.cwnd;
+  w.round();
+  EXPECT_EQ(w.cwnd, 21U * kMss);
 }
 
 // RFC 9406, with each algorithm that has a slow start of the standard kind.
