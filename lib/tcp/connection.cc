@@ -12,7 +12,7 @@ struct TcpLayout {
   static_assert(offsetof(TcpConnection, sent_last_) == 60);
   static_assert(offsetof(TcpConnection, rcv_nxt_) == 64);
   static_assert(offsetof(TcpConnection, quick_acks_) == 127);
-  static_assert(sizeof(TcpConnection) <= 384);
+  static_assert(sizeof(TcpConnection) <= 464);
 };
 
 void TcpConnection::on_send(TcpContext& ctx, uint32_t bytes, bool more) {
@@ -29,6 +29,7 @@ void TcpConnection::on_consumed(TcpContext& ctx, uint32_t rx_head) {
   if (state_ == TcpState::closed || moved == 0 || moved > rx_tail() - old_head) return;
   rcv_limit_ += moved;
   if (!synchronized() || flags_.fin_received) return;
+  if (tune_buffer_) tune_receive_buffer(ctx, rx_head);
   // RFC 9293 3.8.6.2.2: tell of the new window when it is worth a segment of its own.
   const uint32_t offered = rcv_adv_ - rcv_nxt_;
   const uint32_t now_possible = receive_limit(ctx) - rcv_nxt_;
@@ -131,7 +132,10 @@ bool TcpConnection::set_number(TcpContext& ctx, TcpOption option, uint32_t value
       if (synchronized()) set_send_mss();
       return true;
     case TcpOption::congestion:
-      return take(congestion_, 0, kCongestionCount - 1);
+      if (value >= kCongestionCount) return false;
+      if (value != congestion_) scratch_ = CongestionScratch{};  // each has its own layout
+      congestion_ = static_cast<uint8_t>(value);
+      return true;
     default:
       return false;
   }
@@ -145,6 +149,7 @@ bool TcpConnection::set_receive_buffer(uint32_t value) {
     rcv_limit_ += value - receive_buffer_;
   }
   receive_buffer_ = value;
+  tune_buffer_ = false;
   return true;
 }
 
@@ -241,35 +246,6 @@ bool TcpConnection::may_reopen(const TcpSegment& syn) const {
     return newer > 0 || (newer == 0 && seq_gt(syn.seq, rcv_nxt_));
   }
   return seq_gt(syn.seq, rcv_nxt_);
-}
-
-void TcpConnection::info(const TcpContext& ctx, TcpInfo& out) const {
-  out.state = state_;
-  out.timestamps = flags_.timestamps;
-  out.sack = flags_.sack;
-  out.window_scaling = flags_.window_scaling;
-  out.ecn = flags_.ecn;
-  out.in_recovery = flags_.in_recovery || flags_.in_loss;
-  out.reordering = flags_.reordering;
-  out.snd_scale = flags_.snd_scale;
-  out.rcv_scale = flags_.rcv_scale;
-  out.backoff = backoff_;
-  out.mss = mss_;
-  out.rcv_mss = rcv_mss_;
-  out.rto = rto(ctx);
-  out.srtt = std::chrono::microseconds(srtt_ >> 3);
-  out.rttvar = std::chrono::microseconds(rttvar_ >> 2);
-  out.min_rtt = std::chrono::microseconds(min_rtt_);
-  out.cwnd = cwnd_;
-  out.ssthresh = ssthresh_;
-  out.snd_wnd = snd_wnd_;
-  out.rcv_wnd = seq_gt(rcv_adv_, rcv_nxt_) ? rcv_adv_ - rcv_nxt_ : 0;
-  out.in_flight = pipe();
-  out.sacked = sacked_bytes_;
-  out.lost = lost_bytes_;
-  out.unsent = snd_end_ - seq_min(snd_nxt_, snd_end_);
-  out.retransmits = total_resent_;
-  out.congestion = congestion_ < kCongestionCount ? congestion().name.data() : "";
 }
 
 }  // namespace postern

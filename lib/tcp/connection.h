@@ -115,12 +115,13 @@ class TcpConnection {
     persist,     // RFC 9293 3.8.6.1
     push,        // a partial segment held by Nagle's companions (CORK, MORE) has waited enough
   };
+  // What keeps the sender from sending more, for info().
+  enum class Limit : uint8_t { idle, sender, receiver, congestion };
   struct Flags {
     Timer timer : 3;  // what retransmit_at_ is for
     // Negotiated
     bool timestamps : 1;
     bool sack : 1;
-    bool window_scaling : 1;
     bool ecn : 1;
     // Set by the application
     bool nodelay : 1;
@@ -156,11 +157,14 @@ class TcpConnection {
     bool alive_now : 1;   // keepalive probe
     bool push_now : 1;    // a partial segment may go
     // More progress
-    bool undo : 1;   // the last reduction may still prove spurious
-    bool aging : 1;  // retries_ or backoff_ is not 0, or there is a user timeout
+    bool undo : 1;       // the last reduction may still prove spurious
+    bool aging : 1;      // retries_ or backoff_ is not 0, or there is a user timeout
+    bool rare_send : 1;  // sending needs a look at pacing or urgent data (rare.cc)
+    bool pace_wait : 1;  // data waits for pace_at_
     uint8_t snd_scale : 4;
     uint8_t rcv_scale : 4;
-    uint8_t burst : 7;  // KiB of payload that next_segment may join
+    uint8_t burst : 6;  // KiB of payload that next_segment may join
+    Limit limit : 2;
   };
   static_assert(sizeof(Flags) == 7);
   // What one acknowledgment brought.
@@ -233,6 +237,7 @@ class TcpConnection {
   void report_duplicate(uint32_t left, uint32_t right);
   void schedule_ack(TcpContext& ctx, uint32_t length);
   void fill_sack(const TcpContext& ctx, TcpSegment& out);
+  void tune_receive_buffer(const TcpContext& ctx, uint32_t rx_head);
 
   // ---- output.cc ----
   bool send_control(TcpContext& ctx, TcpSegment& out);
@@ -324,11 +329,25 @@ class TcpConnection {
   void check_send_invariants(const TcpContext& ctx) const;
   void check_receive_invariants(const TcpContext& ctx) const;
 
+  // ---- info.cc ----
+  Limit limit_now() const;
+  void set_limit(const TcpContext& ctx, Limit limit) {
+    if (flags_.limit != limit) change_limit(ctx, limit);
+  }
+  void change_limit(const TcpContext& ctx, Limit limit);
+  void end_round(const TcpContext& ctx);
+  void fill_rates(const TcpContext& ctx, TcpInfo& out) const;
+  void fill_times(const TcpContext& ctx, TcpInfo& out) const;
+
   // ---- connection.cc ----
   void set_state(TcpState state) { state_ = state; }
   void set_switch(TcpContext& ctx, TcpOption option, bool on);
   bool set_number(TcpContext& ctx, TcpOption option, uint32_t value);
   bool set_receive_buffer(uint32_t value);
+  void grow_receive_buffer(uint32_t value) {
+    rcv_limit_ += value - receive_buffer_;
+    receive_buffer_ = value;
+  }
   void fail(TcpContext& ctx, int error, bool tell = false);
   void close_now(TcpContext& ctx, bool tell = false);
   void release_ranges(TcpContext& ctx);
@@ -400,12 +419,19 @@ class TcpConnection {
   uint8_t undo_pending_ = 0;  // retransmissions since the reduction, less those reported by DSACK
   bool syn_was_resent_ = false;
   bool rack_round_valid_ = false;
-  bool tail_resent_ = false;    // the loss probe carried old data
-  bool reno_guard_ = false;     // RFC 6582 3.2 step 2
-  uint8_t echo_count_ = 0;      // of echo_ack_
-  uint8_t echo_marks_ = 0;      // bit by bit, the newest lowest: whether it was CE
-  bool ecn_reduced_ = false;    // cwnd was reduced for the window up to recovery_point_
-  bool fin_known_ = false;      // fin_seq_ holds
+  bool tail_resent_ = false;       // the loss probe carried old data
+  bool reno_guard_ = false;        // RFC 6582 3.2 step 2
+  uint8_t echo_count_ = 0;         // of echo_ack_
+  uint8_t echo_marks_ = 0;         // bit by bit, the newest lowest: whether it was CE
+  bool ecn_reduced_ = false;       // cwnd was reduced for the window up to recovery_point_
+  bool fin_known_ = false;         // fin_seq_ holds
+  bool window_scaling_ = false;    // negotiated
+  bool tune_buffer_ = false;       // receive_buffer_ follows the application
+  bool send_buffer_full_ = false;  // with Limit::sender: it cannot write
+  bool round_limited_ = false;     // by the application, in the round that runs
+  bool rate_limited_ = false;      // in the round of rate_bytes_
+  uint16_t sent_wraps_ = 0;        // of the stream position, 4 GiB each
+  uint16_t received_wraps_ = 0;
   uint16_t keep_idle_ = 0;      // seconds, option, 0: configured
   uint16_t keep_interval_ = 0;  // seconds, option, 0: configured
   uint16_t path_mss_ = 0;       // without options
@@ -432,6 +458,13 @@ class TcpConnection {
   // Congestion control and recovery
   uint32_t ssthresh_ = UINT32_MAX;
   CongestionScratch scratch_;
+  // Delivery rate: the round trip that runs, and the one to tell.
+  uint32_t delivered_ = 0;  // bytes, wraps
+  uint32_t round_end_ = 0;
+  uint32_t round_start_us_ = 0;
+  uint32_t round_delivered_ = 0;
+  uint32_t rate_bytes_ = 0;
+  uint32_t rate_us_ = 0;
   uint32_t sacked_bytes_ = 0;  // without SACK: duplicate ACKs times MSS
   uint32_t lost_bytes_ = 0;    // lost and not yet sent again
   uint32_t resend_hint_ = 0;   // no range before this one is lost
@@ -446,9 +479,19 @@ class TcpConnection {
   uint32_t rack_time_ = 0;
   uint32_t rack_end_ = 0;
   uint32_t rack_rtt_ = 0;
-  uint32_t rack_round_ = 0;    // snd_nxt_ at the last DSACK round
-  uint32_t tail_end_ = 0;      // RFC 8985 TLP.end_seq
-  uint32_t total_resent_ = 0;  // segments, for info()
+  uint32_t rack_round_ = 0;  // snd_nxt_ at the last DSACK round
+  uint32_t tail_end_ = 0;    // RFC 8985 TLP.end_seq
+  // For info()
+  uint32_t total_resent_ = 0;  // segments
+  uint32_t reorder_seen_ = 0;
+  uint64_t resent_bytes_ = 0;
+  uint32_t limit_since_ms_ = 0;
+  uint32_t limited_ms_[4] = {};       // by Limit
+  uint32_t send_buffer_full_ms_ = 0;  // of them
+  // Receive buffer tuning
+  uint32_t tune_since_us_ = 0;
+  uint32_t tune_from_ = 0;   // stream position read at tune_since_us_
+  uint32_t tune_space_ = 0;  // bytes read in the round trip before
 };
 
 // RFC 9293 3.10.7.1: the reset that answers a segment for which there is no connection.

@@ -28,20 +28,24 @@ void TcpConnection::open(TcpContext& ctx, uint16_t mss) {
   newest_ = TcpRange{iss_, iss_};
   ts_offset_ = ctx.ts_offset;
   path_mss_ = mss < ctx.config->mss_min ? ctx.config->mss_min : mss;
-  if (receive_buffer_ == 0) receive_buffer_ = ctx.config->receive_buffer;
+  if (receive_buffer_ == 0) {
+    receive_buffer_ = ctx.config->receive_buffer;
+    tune_buffer_ = true;
+  }
   if (send_buffer_ == 0) send_buffer_ = ctx.config->send_buffer;
   if (congestion_ >= kCongestionCount) {
     congestion_ = ctx.config->congestion < kCongestionCount ? ctx.config->congestion : 0;
   }
   flags_.timestamps = ctx.config->timestamps;
   flags_.sack = ctx.config->sack;
-  flags_.window_scaling = ctx.config->window_scaling;
+  window_scaling_ = ctx.config->window_scaling;
   // The scale is settled now for life, so it covers what the configuration may allow later.
-  const uint32_t largest =
+  uint32_t largest =
       receive_buffer_ > ctx.config->receive_buffer ? receive_buffer_ : ctx.config->receive_buffer;
+  if (largest < ctx.config->receive_buffer_max) largest = ctx.config->receive_buffer_max;
   uint8_t scale = 0;
   while (scale < 14 && (largest >> scale) > 65535) ++scale;
-  flags_.rcv_scale = flags_.window_scaling ? scale : 0;
+  flags_.rcv_scale = window_scaling_ ? scale : 0;
   receive_buffer_ = receive_buffer_ < least_buffer() ? least_buffer() : receive_buffer_;
   quick_acks_ = kQuickAcks;
   last_rx_ms_ = progress_ms_ = to_ms(ctx.now);
@@ -66,9 +70,9 @@ void TcpConnection::take_syn_options(TcpContext& ctx, const TcpSegment& s) {
     ts_recent_ = s.ts_value;
     ts_age_ = age_stamp(ctx.now);
   }
-  flags_.window_scaling = flags_.window_scaling && s.has_window_scale;
-  flags_.snd_scale = flags_.window_scaling ? (s.window_scale > 14 ? 14 : s.window_scale) : 0;
-  if (!flags_.window_scaling) flags_.rcv_scale = 0;
+  window_scaling_ = window_scaling_ && s.has_window_scale;
+  flags_.snd_scale = window_scaling_ ? (s.window_scale > 14 ? 14 : s.window_scale) : 0;
+  if (!window_scaling_) flags_.rcv_scale = 0;
   set_send_mss();
   rcv_mss_ = mss_ < 536 ? mss_ : 536;
 }
@@ -131,7 +135,9 @@ void TcpConnection::establish(TcpContext& ctx, const TcpSegment& s) {
   flags_.syn_now = false;
   backoff_ = retries_ = 0;
   flags_.aging = user_timeout_ms_ != 0;
-  progress_ms_ = to_ms(ctx.now);
+  progress_ms_ = limit_since_ms_ = to_ms(ctx.now);
+  tune_since_us_ = round_start_us_ = to_us(ctx.now);
+  round_end_ = snd_una_;
   arm(Timer::none, kNever);
   set_state(flags_.fin_queued ? TcpState::fin_wait_1 : TcpState::established);
   if (flags_.passive) ctx.counters->add(Counter::tcp_passive_opens);

@@ -21,6 +21,7 @@ bool TcpConnection::next_segment(TcpContext& ctx, TcpSegment& out) {
     return true;
   }
   flags_.output = false;
+  set_limit(ctx, limit_now());
   return false;
 }
 
@@ -66,7 +67,7 @@ void TcpConnection::build_syn(TcpContext& ctx, TcpSegment& out) {
   build(ctx, out, iss_, answer ? syn | ack : syn);
   out.has_mss = true;
   out.mss = path_mss_;
-  out.has_window_scale = flags_.window_scaling;
+  out.has_window_scale = window_scaling_;
   out.window_scale = flags_.rcv_scale;
   out.sack_permitted = flags_.sack;
   // RFC 3168 6.1.1: ECN is not asked for again if the first SYN got no answer.
@@ -203,6 +204,7 @@ void TcpConnection::resend(TcpContext& ctx, TcpRange& r) {
     if (resent_ts_ == 0) resent_ts_ = 1;
   }
   ++total_resent_;
+  resent_bytes_ += r.size();
   ctx.counters->add(Counter::tcp_retransmits);
   if (timer_is(Timer::none)) arm_retransmit(ctx);
 }

@@ -39,12 +39,34 @@ uint16_t TcpConnection::select_window(TcpContext& ctx) {
   return static_cast<uint16_t>(field);
 }
 
+// Dynamic right-sizing (Feng, Fisk): a buffer of twice what the application reads in a round trip
+// never holds the peer back; while the rate grows, more, because the peer may double it in the
+// round trip that the new window needs to reach it. Bounded by the configuration, and by half of
+// the memory that is free, so that one connection does not promise away what others need.
+void TcpConnection::tune_receive_buffer(const TcpContext& ctx, uint32_t rx_head) {
+  const uint32_t now = to_us(ctx.now);
+  if (srtt_ == 0 || now - tune_since_us_ < (srtt_ >> 3)) return;
+  const uint32_t read = rx_head - tune_from_;
+  tune_since_us_ = now;
+  tune_from_ = rx_head;
+  if (read <= tune_space_ || read > INT32_MAX / 4) return;
+  uint64_t wanted = 2ULL * read + 16ULL * rcv_mss_;
+  if (tune_space_ != 0) wanted += 2 * wanted * (read - tune_space_) / tune_space_;
+  tune_space_ = read;
+  const uint64_t memory = uint64_t{receive_buffer_} + ctx.receive_room / 2;
+  uint64_t most = ctx.config->receive_buffer_max;
+  if (most > memory) most = memory;
+  if (wanted > most) wanted = most;
+  if (wanted > receive_buffer_) grow_receive_buffer(static_cast<uint32_t>(wanted));
+}
+
 // [left, right) with left == rcv_nxt_, within window and memory.
 void TcpConnection::accept_in_order(TcpContext& ctx, uint32_t left, uint32_t right, TcpInput& in) {
   const uint32_t length = right - left;
   in.accept_data = true;
   in.length = length;
   in.position = left - irs_ - 1;
+  if (right - irs_ < rcv_nxt_ - irs_) ++received_wraps_;
   rcv_nxt_ = right;
   events_ |= tcp_event::readable;
   ctx.counters->add(Counter::tcp_rx_bytes, length);
@@ -63,6 +85,7 @@ void TcpConnection::absorb_out_of_order(TcpContext& ctx) {
     const uint32_t index = ooo_head_;
     if (seq_gt(pool[index].right, rcv_nxt_)) {
       ctx.counters->add(Counter::tcp_rx_bytes, pool[index].right - rcv_nxt_);
+      if (pool[index].right - irs_ < rcv_nxt_ - irs_) ++received_wraps_;
       rcv_nxt_ = pool[index].right;
     }
     ooo_head_ = pool.next(index);

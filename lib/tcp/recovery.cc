@@ -105,7 +105,10 @@ void TcpConnection::count_delivered(TcpContext& ctx, const TcpRange& r, uint32_t
       if (acked.rtt_us == 0) acked.rtt_us = 1;
     }
     acked.original = true;
-    if (flags_.loss_marks && seq_lt(right, fack_)) flags_.reordering = true;  // RFC 8985 6.2.3
+    if (flags_.loss_marks && seq_lt(right, fack_)) {  // RFC 8985 6.2.3
+      flags_.reordering = true;
+      ++reorder_seen_;
+    }
   }
   const auto later = static_cast<int32_t>(r.time - acked.newest_time);
   if (!acked.newest_valid || later > 0 || (later == 0 && seq_gt(right, acked.newest_end))) {
@@ -247,6 +250,8 @@ void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s,
   } else if (acked.bytes != 0 && flags_.timestamps && s.ts_echo != 0) {
     sample_rtt_from_echo(ctx, s.ts_echo);
   }
+  delivered_ += flags_.sack ? acked.delivered : acked.bytes;
+  if (acked.bytes != 0 && seq_ge(snd_una_, round_end_)) end_round(ctx);
   if (flags_.tail_probed) check_tail_probe(ctx, s, acked);
   if (!calm || flags_.loss_marks || acked.dsack || (acked.bytes == 0 && flight != 0)) {
     recover(ctx, s, acked, same_window, calm);
@@ -263,7 +268,11 @@ void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s,
   }
   if (acked.bytes != 0 || acked.delivered != 0) {
     if (!timer_is(Timer::reorder) || snd_una_ == snd_nxt_) arm_retransmit(ctx);
-    if (snd_nxt_ != send_limit() || flags_.loss_marks) flags_.output = true;
+    if (snd_nxt_ != send_limit() || flags_.loss_marks) {
+      flags_.output = true;
+    } else if (snd_una_ == snd_nxt_) {
+      set_limit(ctx, Limit::idle);
+    }
   }
 }
 
@@ -275,6 +284,7 @@ void TcpConnection::take_cumulative(TcpContext& ctx, const TcpSegment& s, Acked&
   }
   acknowledge_ranges(ctx, s.ack, acked);
   acked.bytes = s.ack - snd_una_;
+  if (s.ack - iss_ < snd_una_ - iss_) ++sent_wraps_;
   snd_una_ = s.ack;
   events_ |= tcp_event::acked;
   if (flags_.aging) progressed(ctx);

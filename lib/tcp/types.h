@@ -45,13 +45,14 @@ struct TcpConfig {
   uint16_t initial_window = 10;       // segments, RFC 6928
   uint16_t mss_ipv4 = 1460;           // what we announce at most; the stack lowers it to the MTU
   uint16_t mss_min = 88;              // smaller offers are treated as this
-  uint32_t receive_buffer = 1 << 20;  // bytes offered as window at most, without SO_RCVBUF
-  uint32_t send_buffer = 4 << 20;     // bytes
-  bool timestamps = true;             // RFC 7323
-  bool window_scaling = true;         // RFC 7323
-  bool sack = true;                   // RFC 2018
-  bool ecn = false;                   // RFC 3168, offered on active opens
-  uint8_t congestion = 0;             // index in the table of algorithms (congestion.h)
+  uint32_t receive_buffer = 1 << 20;  // bytes offered as window at first, without SO_RCVBUF
+  uint32_t receive_buffer_max = 6 << 20;  // to which that grows with the rate of the application
+  uint32_t send_buffer = 4 << 20;         // bytes
+  bool timestamps = true;                 // RFC 7323
+  bool window_scaling = true;             // RFC 7323
+  bool sack = true;                       // RFC 2018
+  bool ecn = false;                       // RFC 3168, offered on active opens
+  uint8_t congestion = 0;                 // index in the table of algorithms (congestion.h)
 };
 
 // What the engine may use while it runs, handed to every call. One per worker.
@@ -97,8 +98,9 @@ struct TcpInfo {
   bool sack = false;
   bool window_scaling = false;
   bool ecn = false;
-  bool in_recovery = false;  // fast recovery or after a timeout
-  bool reordering = false;   // seen on this path
+  bool in_recovery = false;                // fast recovery or after a timeout
+  bool reordering = false;                 // seen on this path
+  bool delivery_rate_app_limited = false;  // the rate is what the application asked for, or less
   uint8_t snd_scale = 0;
   uint8_t rcv_scale = 0;
   uint8_t backoff = 0;  // doublings of the RTO
@@ -116,7 +118,25 @@ struct TcpInfo {
   uint32_t sacked = 0;
   uint32_t lost = 0;
   uint32_t unsent = 0;
-  uint32_t retransmits = 0;  // segments since the connection opened
+  uint32_t receive_buffer = 0;
+  uint32_t send_buffer = 0;
+  // Since the connection opened.
+  uint32_t retransmits = 0;   // segments
+  uint32_t reorder_seen = 0;  // times that something arrived in another order
+  uint64_t bytes_sent = 0;    // retransmissions included
+  uint64_t bytes_resent = 0;
+  uint64_t bytes_acked = 0;
+  uint64_t bytes_received = 0;  // in order
+  // Bytes a second.
+  uint64_t delivery_rate = 0;  // of the last round trip that says something; 0: none yet
+  uint64_t pacing_rate = 0;    // 0: not paced
+  // What the sender waited for while it had something to do: the application (of which: for room in
+  // its send buffer), the peer's window, cwnd or pacing. Their sum is how long it was busy.
+  Duration busy{};
+  Duration limited_by_sender{};
+  Duration limited_by_send_buffer{};
+  Duration limited_by_receiver{};
+  Duration limited_by_congestion{};
   const char* congestion = "";
 };
 

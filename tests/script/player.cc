@@ -77,6 +77,7 @@ void Player::apply_settings() {
       {"fin_wait_2", &config_.fin_wait_2},
       {"keepalive_idle", &config_.keepalive_idle},
       {"keepalive_interval", &config_.keepalive_interval}};
+  config_.receive_buffer_max = 0;  // windows stay, unless a script wants them to grow
   const std::map<std::string, bool*> switches{{"timestamps", &config_.timestamps},
                                               {"window_scaling", &config_.window_scaling},
                                               {"sack", &config_.sack},
@@ -98,6 +99,8 @@ void Player::apply_settings() {
       config_.initial_window = static_cast<uint16_t>(number);
     } else if (s.key == "receive_buffer") {
       config_.receive_buffer = number;
+    } else if (s.key == "receive_buffer_max") {
+      config_.receive_buffer_max = number;
     } else if (s.key == "receive_memory") {
       memory_ = number;
     } else if (s.key == "mss") {
