@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import pathlib
+import signal
 import socket
 import textwrap
 import threading
@@ -174,6 +175,63 @@ def python_asyncio(world):
     assert idle_cpu(app) < 0.05
 
 
+@case
+def python_forks(world):
+    """socketserver with a process a connection, a pool of processes that accept from one listener,
+    and a program that goes on in its child."""
+    world.start()
+    program = python_program(world, "forks", """
+        import os, select, socket, socketserver, threading
+
+        class Answer(socketserver.BaseRequestHandler):
+            def handle(self):
+                while data := self.request.recv(65536):
+                    self.request.sendall(b"%d %s" % (os.getpid(), data))
+
+        class Forking(socketserver.ForkingMixIn, socketserver.TCPServer):
+            allow_reuse_address = True
+        forking = Forking(("0.0.0.0", 7001), Answer)
+
+        shared = socket.create_server(("0.0.0.0", 7002))
+        for _ in range(3):
+            if os.fork() == 0:
+                while True:
+                    peer, _ = shared.accept()
+                    peer.sendall(b"%d" % os.getpid())
+                    peer.close()
+
+        listener = socket.create_server(("0.0.0.0", 7003))
+        epoll = select.epoll()                  # before the fork, used after it
+        epoll.register(listener, select.EPOLLIN)
+        if os.fork() == 0:
+            while True:
+                for fd, _ in epoll.poll():
+                    peer, _ = listener.accept()
+                    peer.sendall(b"child")
+                    peer.close()
+        epoll.close()
+        listener.close()
+        print("ready", flush=True)
+        forking.serve_forever()
+        """)
+    app = world.program(PYTHON, program).expect_ready()
+    children = set()
+    conns = [world.connect(7001) for _ in range(5)]
+    for turn in range(3):
+        for conn in conns:
+            conn.sendall(b"turn %d" % turn)
+            child, text = conn.recv(100).split(b" ", 1)
+            assert text == b"turn %d" % turn
+            children.add(child)
+    assert len(children) == 5 and str(app.pid).encode() not in children
+    for conn in conns:
+        conn.close()
+    assert len({receive_to_end(world.connect(7002))[1] for _ in range(60)}) > 1, "one child does all"
+    for _ in range(5):
+        with world.connect(7003) as conn:
+            assert receive_exactly(conn, 5) == b"child"
+
+
 # ---- waiting ----
 
 def serve_kernel_echo(world, port=9000):
@@ -276,6 +334,35 @@ def nginx_serves(world):
     assert idle_cpu(app) < 0.05
 
 
+@case(seconds=180, needs=("nginx", "wrk", "curl"))
+def nginx_with_workers_reloads_under_load(world):
+    """Two workers share the listener; a reload replaces them and no connection is lost. Each request
+    has its own: nginx closes those that are kept alive, also on the kernel."""
+    world.start()
+    make_site(world)
+    config = nginx_config(world, master_process="on", worker_processes="2")
+    app = world.program("/usr/sbin/nginx", "-c", config, "-e", "stderr")
+    world.wait_listening(80)
+    expect_large(f"http://{POSTERN}/large.bin")
+
+    def workers():
+        return set(run("pgrep", "-P", app.pid).split())
+    before = workers()
+    assert len(before) == 2
+    load = spawn(["wrk", "-t", "1", "-c", "16", "-d", "4s", "-H", "Connection: close",
+                  f"http://{POSTERN}/"], stdout=-1, text=True)
+    time.sleep(1)
+    app.process.send_signal(signal.SIGHUP)
+    text, _ = load.communicate(timeout=30)
+    note(text.split("Requests/sec:")[1].split()[0] + " requests/s")
+    assert "Socket errors" not in text and "Non-2xx" not in text, text
+    wait_until(lambda: len(workers()) == 2 and not workers() & before, 20, "the workers are new ones")
+    expect_large(f"http://{POSTERN}/large.bin")
+    app.process.send_signal(signal.SIGQUIT)
+    assert app.process.wait(10) == 0
+    wait_until(lambda: "LISTEN" not in world.cli("ss"), 10, "the listener is gone with the last process")
+
+
 @case(seconds=90, needs=("nginx", "wrk"), alone=True)
 def wrk_against_nginx(world):
     world.start()
@@ -305,7 +392,10 @@ def redis_serves(world):
     count = 2000 if QUICK else 10000
     text = run("redis-benchmark", "-h", POSTERN, "-q", "-n", count, "-c", 50, "-P", 4, timeout=100)
     assert text.count("requests per second") >= 15 and "rror" not in text, text
-    assert cli("info", "server").startswith("# Server")
+    assert cli("bgsave") == "Background saving started"
+    while "rdb_bgsave_in_progress:1" in cli("info", "persistence"):
+        assert cli("get", "large") == value, "it serves while its child saves"
+    assert "rdb_last_bgsave_status:ok" in cli("info", "persistence")
     assert idle_cpu(app) < 0.1, "redis itself wakes ten times a second"
 
 

@@ -23,7 +23,6 @@ static void forget_sockets(void) {
     if (kind == POSTERN) entry_take(fd);
     if (kind == UNDECIDED) entry_set(fd, entry_make(UNDECIDED, NO_SOCKET));
   }
-  epoll_reset();
 }
 
 static void before_fork(void) {
@@ -36,12 +35,17 @@ static void in_parent(void) {
   pthread_mutex_unlock(&attach_lock);
 }
 
+/* libpostern shares its sockets with the child, unless there are too many sharers. */
 static void in_child(void) {
-  if (are_attached && !still_attached()) {
+  const bool shared = are_attached && still_attached();
+  if (are_attached && !shared) {
     are_attached = false;
     forget_sockets();
   }
-  in_parent();
+  epoll_in_child(shared);
+  /* The thread that locked them has another id here. */
+  preload_lock = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+  attach_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 }
 
 /* ---- attach ---- */

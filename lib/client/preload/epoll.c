@@ -26,6 +26,7 @@ static void set_init(struct epoll* e) {
   e->queue = NULL;
   e->sleepers = e->members = e->inner_count = 0;
   e->inner = NULL;
+  e->inherited = false;
   e->spin_ns = UINT32_MAX;
   e->numbers = 1;
   e->used = true;
@@ -79,14 +80,17 @@ void epoll_release(int index) {
   }
 }
 
-/* The only thread left is this one. */
-void epoll_reset(void) {
+/* The only thread left is this one. The kernel's set is the parent's too and has its doorbell; ours
+ * is put in when the set is first waited in. */
+void epoll_in_child(bool are_attached) {
   for (int i = 0; i < set_count; ++i) {
     struct epoll* e = sets[i];
     pthread_mutex_init(&e->lock, NULL);
     if (!e->used) continue;
     e->sleepers = 0;
     e->users = 1;
+    e->inherited = e->queue != NULL;
+    if (are_attached || e->queue == NULL) continue;
     postern_queue_destroy(e->queue);
     e->queue = NULL;
   }
@@ -114,14 +118,18 @@ void epoll_arm(struct epoll* e) {
   if (arm(e)) postern_queue_wake(e->queue);
 }
 
+static bool hang_doorbell(postern_queue* q, int epfd) {
+  struct epoll_event event = {.events = EPOLLIN, .data.u64 = DOORBELL};
+  const int bell = postern_queue_fd(q);
+  return bell >= 0 && real()->epoll_ctl(epfd, EPOLL_CTL_ADD, bell, &event) == 0;
+}
+
 /* Under the lock. */
 static bool queue_ready(struct epoll* e, int epfd) {
   if (e->queue != NULL) return true;
   postern_queue* q = postern_queue_create();
   if (q == NULL) return false;
-  struct epoll_event event = {.events = EPOLLIN, .data.u64 = DOORBELL};
-  const int bell = postern_queue_fd(q);
-  if (bell < 0 || real()->epoll_ctl(epfd, EPOLL_CTL_ADD, bell, &event) != 0) {
+  if (!hang_doorbell(q, epfd)) {
     const int error = errno;
     postern_queue_destroy(q);
     return fail(error) == 0;
@@ -268,9 +276,11 @@ static void for_each_inner(struct epoll* e, void (*f)(int fd)) {
   for (uint32_t i = 0; i < n; ++i) f(fds[i]);
 }
 
-bool epoll_sleep_begin(struct epoll* e) {
+bool epoll_sleep_begin(struct epoll* e, int epfd) {
   for_each_inner(e, epoll_watch_begin);
   pthread_mutex_lock(&e->lock);
+  if (e->inherited && e->queue != NULL) (void)hang_doorbell(e->queue, epfd);
+  e->inherited = false;
   e->sleepers += 1;
   const bool ready = arm(e);
   pthread_mutex_unlock(&e->lock);
@@ -287,7 +297,7 @@ void epoll_sleep_end(struct epoll* e) {
 void epoll_watch_begin(int fd) {
   struct epoll* e = epoll_enter(fd);
   if (e == NULL) return;
-  if (epoll_sleep_begin(e)) postern_queue_wake(e->queue);
+  if (epoll_sleep_begin(e, fd)) postern_queue_wake(e->queue);
   epoll_leave(e);
 }
 

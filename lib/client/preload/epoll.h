@@ -23,6 +23,7 @@ struct epoll {
   int* inner;            /* numbers of epoll sets in this one; under lock */
   uint32_t inner_count;
   bool used;
+  bool inherited; /* by the child of a fork: its doorbell is not yet in the kernel's set */
 };
 
 /* The set that a number names, held until epoll_leave(); NULL. */
@@ -30,7 +31,7 @@ struct epoll* epoll_enter(int epfd);
 void epoll_leave(struct epoll* e);
 /* Around sleeping on the kernel's set. Begin returns true if there is something of Postern's
  * already: then it is not the time to sleep. */
-bool epoll_sleep_begin(struct epoll* e);
+bool epoll_sleep_begin(struct epoll* e, int epfd);
 void epoll_sleep_end(struct epoll* e);
 /* Arms the queue for those who sleep; if there is something already, rings. Under the lock. */
 void epoll_arm(struct epoll* e);

@@ -98,7 +98,7 @@ static int left_ms(int64_t deadline) {
 static int sleep_once(struct epoll* e, int epfd, struct epoll_event* events, int most,
                       int64_t deadline, const sigset_t* mask) {
   int n = 0;
-  if (!epoll_sleep_begin(e)) {
+  if (!epoll_sleep_begin(e, epfd)) {
     n = real()->epoll_pwait(epfd, events, most, left_ms(deadline), mask);
   }
   const int error = errno;
@@ -123,7 +123,7 @@ static int wait_for_both(struct epoll* e, int epfd, struct epoll_event* events, 
 /* The set has no socket of Postern's, or not yet: another thread may add one meanwhile. */
 static int wait_for_kernel(struct epoll* e, int epfd, struct epoll_event* events, int most,
                            int64_t deadline, const sigset_t* mask) {
-  if (epoll_sleep_begin(e)) deadline = 0;
+  if (epoll_sleep_begin(e, epfd)) deadline = 0;
   const int n = real()->epoll_pwait(epfd, events, most, left_ms(deadline), mask);
   const int error = errno;
   epoll_sleep_end(e);

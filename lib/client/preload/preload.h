@@ -99,8 +99,8 @@ void epoll_watch_begin(int fd);
 void epoll_watch_end(int fd);
 /* True if the set holds sockets of Postern's, directly or in sets inside it. */
 bool epoll_has_postern(int fd);
-/* In the child of a fork that is not attached: queues are void. */
-void epoll_reset(void);
+/* In the child of a fork. Not attached: queues are void. */
+void epoll_in_child(bool are_attached);
 
 /* ---- poll.c ---- */
 struct timespec;
