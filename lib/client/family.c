@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "client/internal.h"
@@ -14,6 +15,7 @@ enum {
   MAX_SHARERS = 256,
   CLOSING = 14,         /* closes under way, of a process, that survive it */
   CHECK_NS = 100000000, /* between looks for sharers that are gone */
+  PULSE_NS = 200000000,
   WORD = 64
 };
 
@@ -112,7 +114,7 @@ static void become(struct context* c, uint32_t sharer, uint32_t life) {
 
 bool family_begin(struct context* c) {
   for (int i = 0; i < KICK_FDS; ++i) c->family_kick[i] = -1;
-  c->life_fd = c->sleep_fd = -1;
+  c->life_fd = c->sleep_fd = c->pulse_fd = -1;
   c->family_fd = own_move((int)syscall(SYS_memfd_create, "postern-family", 1U /* MFD_CLOEXEC */));
   if (c->family_fd < 0) return false;
   c->family_size = family_bytes(c);
@@ -134,6 +136,7 @@ void family_end(struct context* c) {
   if (c->family_fd >= 0) close(c->family_fd);
   if (c->life_fd >= 0) close(c->life_fd);
   if (c->sleep_fd >= 0) close(c->sleep_fd);
+  if (c->pulse_fd >= 0) close(c->pulse_fd);
 }
 
 /* ---- what a sharer holds ---- */
@@ -194,12 +197,20 @@ static void remove_sharer(struct context* c, uint32_t sharer) {
   store(&s->life, 0);
 }
 
+/* Event loops that sleep wake to look for sharers that are gone. One timer for all processes. */
+static bool beat(const struct context* c, bool on) {
+  const struct timespec period = {.tv_nsec = on ? PULSE_NS : 0};
+  const struct itimerspec times = {.it_interval = period, .it_value = period};
+  return syscall(SYS_timerfd_settime, c->pulse_fd, 0, &times, NULL) == 0;
+}
+
 /* Under family.lock. */
 static void alone_again(struct context* c) {
   for (uint32_t i = 0; i < c->family->used; ++i) {
     if (i != c->sharer && load(&c->family->sharers[i].life) != 0) return;
   }
   store(&c->shared, false);
+  (void)beat(c, false);
   bias_unshare();
 }
 
@@ -230,7 +241,11 @@ static bool have_kicks(struct context* c) {
     if (c->family_kick[i] < 0) c->family_kick[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->family_kick[i] < 0) return false;
   }
-  return true;
+  if (c->pulse_fd < 0) {
+    c->pulse_fd =
+        own_move((int)syscall(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+  }
+  return c->pulse_fd >= 0;
 }
 
 static void copy_table(struct context* c, uint32_t child) {
@@ -271,7 +286,7 @@ void family_share(struct context* c) {
 }
 
 void family_admit(struct context* c) {
-  if (!load_relaxed(&c->dead) && c->life_fd >= 0 && c->family_kick[KICK_FDS - 1] >= 0) {
+  if (!load_relaxed(&c->dead) && c->life_fd >= 0 && c->pulse_fd >= 0 && beat(c, true)) {
     c->child = admit_child(c);
   }
   if (c->child != NONE) store(&c->shared, true);

@@ -349,8 +349,9 @@ struct context {
   struct family* family;
   size_t family_size;
   int family_fd;
-  int life_fd;               /* holds our byte; -1 before the first fork */
-  int sleep_fd;              /* epoll set of the leader while shared; -1 until needed */
+  int life_fd;  /* holds our byte; -1 before the first fork */
+  int sleep_fd; /* epoll set of the leader while shared; -1 until needed */
+  int pulse_fd; /* timerfd, as these eventfds not read: who waits in epoll looks after the others */
   int family_kick[KICK_FDS]; /* eventfds that nobody reads; -1 before the first fork */
   uint32_t child;            /* place of the child that is being forked; NONE */
   int child_fd;

@@ -278,6 +278,7 @@ static void disarm(postern_queue* q) {
   family_sleep_leave(q->context);
   harvest(q);
   family_take_changes(q->context);
+  family_check(q->context, false);
 }
 
 static void free_watches(postern_queue* q) {
@@ -488,7 +489,9 @@ static bool epoll_add(int epoll_fd, int fd, uint32_t events) {
 /* So that the set hears of what other sharers tell this process. */
 static bool watch_family(const struct context* c, int epoll_fd) {
   const int kick = c->family_kick[c->sharer % KICK_FDS];
-  return kick < 0 || epoll_add(epoll_fd, kick, EPOLLIN | EPOLLET) || errno == EEXIST;
+  if (kick < 0 || c->pulse_fd < 0) return true;
+  return (epoll_add(epoll_fd, kick, EPOLLIN | EPOLLET) || errno == EEXIST) &&
+         (epoll_add(epoll_fd, c->pulse_fd, EPOLLIN | EPOLLET) || errno == EEXIST);
 }
 
 static bool open_fds(postern_queue* q) {

@@ -181,6 +181,40 @@ TEST_F(Fork, AKilledSharerClosesOnlyWhatItAloneHeld) {
   EXPECT_EQ(postern_recv(shared.b, &byte, 1, 0), 1);
 }
 
+// A loop that sleeps in the kernel hears of events that another process took, and of its end.
+TEST_F(Fork, EventLoopsHearOfOthers) {
+  const Pair p = connected(2011);
+  const Pair given = connected(2012);
+  const pid_t child = spawn([&]() -> bool {
+    for (;;) postern_available(p.b);  // takes every event
+  });
+  EXPECT_EQ(postern_close(given.b), 0);
+  postern_queue* q = postern_queue_create();
+  ASSERT_EQ(postern_queue_add(q, p.b, POLLIN, 1), 0);
+  ASSERT_EQ(postern_queue_add(q, given.a, POLLIN, 2), 0);
+  const auto next = [&](int limit_ms) -> uint64_t {
+    postern_event e;
+    const auto start = std::chrono::steady_clock::now();
+    while (elapsed_ms(start) < limit_ms) {
+      if (postern_queue_wait(q, &e, 1, 0) == 1) return e.data;
+      if (postern_queue_arm(q) != 0) continue;
+      pollfd fd{postern_queue_fd(q), POLLIN, 0};
+      poll(&fd, 1, limit_ms);
+    }
+    return 0;
+  };
+  for (int i = 0; i < 50; ++i) {
+    char byte;
+    ASSERT_TRUE(send_all(p.a, "x", 1));
+    ASSERT_EQ(next(2000), 1U) << i;
+    ASSERT_EQ(postern_recv(p.b, &byte, 1, 0), 1);
+  }
+  kill(child, SIGKILL);
+  status_of(child);
+  EXPECT_EQ(next(2000), 2U);  // the child alone had the other end
+  postern_queue_destroy(q);
+}
+
 TEST_F(Fork, AParentMayEndFirst) {
   const int l = listener(2006);
   const pid_t middle = spawn([&] {
