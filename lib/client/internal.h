@@ -143,7 +143,8 @@ enum record_flag {
   R_LINGER = 1 << 19,
   R_SIBLING = 1 << 20, /* belongs to the socket `primary` on another channel */
   R_QUEUED = 1 << 21,  /* in a listener's accept queue */
-  R_REOPEN = 1 << 22   /* with R_CLOSING: on RELEASED the slot stays with its descriptor */
+  R_REOPEN = 1 << 22,  /* with R_CLOSING: on RELEASED the slot stays with its descriptor */
+  R_ASYNC = 1 << 23    /* connect returned before its outcome; the next one tells it */
 };
 /* What accepted sockets inherit. */
 #define R_INHERITED (R_V6 | R_NODELAY | R_CORK | R_KEEPALIVE | R_LINGER)

@@ -229,7 +229,7 @@ static int get_socket_option(const struct sock* s, uint32_t f, int option, int* 
       *v = (f & R_STREAM) != 0 ? IPPROTO_TCP : IPPROTO_UDP;
       return 0;
     case SO_ACCEPTCONN:
-      *v = (f & R_LISTENING) != 0;
+      *v = (f & (R_LISTENING | R_SHUT_RD)) == R_LISTENING;
       return 0;
     case SO_REUSEADDR:
       *v = (f & R_REUSEADDR) != 0;

@@ -524,29 +524,19 @@ struct plain_result {
   }
 };
 
-// Has a non-blocking connect come to an end?
-inline bool connect_outcome(int fd, error_code& ec) {
-  postern_pollfd p{fd, POLLOUT, 0};
-  if (postern_poll(&p, 1, 0) == 0) return false;
-  int error = 0;
-  socklen_t length = sizeof error;
-  ec = postern_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0
-           ? last_error()
-           : error_code(error, boost::system::system_category());
-  return true;
-}
-
 template <class Endpoint>
 struct connect_body : plain_result {
   connect_body(std::shared_ptr<socket_state> s, const Endpoint& e)
       : state(std::move(s)), endpoint(e) {}
+  // The first call begins; the next ones tell the outcome, after which the socket may try again.
   bool attempt(error_code& ec) {
-    if (started) return connect_outcome(state->fd, ec);
-    started = true;
     const int rc =
         postern_connect(state->fd, endpoint.data(), static_cast<socklen_t>(endpoint.size()));
     ec = rc == 0 ? error_code() : last_error();
-    return ec != asio::error::in_progress;
+    const bool under_way =
+        ec == asio::error::in_progress || (started && ec == asio::error::already_started);
+    started = true;
+    return !under_way;
   }
   std::shared_ptr<socket_state> state;
   Endpoint endpoint;

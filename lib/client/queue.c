@@ -31,7 +31,9 @@ static uint32_t stream_mask(struct context* c, uint32_t index, uint32_t f) {
   const bool failed = (f & R_FAILED) != 0;
   const bool read_over = failed || (f & (R_EOF | R_SHUT_RD)) != 0;
   const bool write_over = failed || (f & R_SHUT_WR) != 0;
-  if ((f & R_LISTENING) != 0) return any_connection(c, index) ? POLLIN | POLLRDNORM : 0;
+  if ((f & (R_LISTENING | R_SHUT_RD)) == R_LISTENING) {
+    return any_connection(c, index) ? POLLIN | POLLRDNORM : 0;
+  }
   if ((f & R_CONNECTING) != 0) return 0;
   if (!failed && (f & R_CONNECTED) == 0) return POLLOUT | POLLWRNORM | POLLHUP;
   uint32_t mask = 0;

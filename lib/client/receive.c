@@ -92,7 +92,8 @@ static int receive_stream(struct receiving* o) {
   const uint32_t there = available(o->s.channel, r, &at);
   const size_t want = o->length - o->done;
   const uint32_t n = there < want ? there : (uint32_t)want;
-  const bool enough = n == want || (n != 0 && (o->flags & MSG_WAITALL) == 0);
+  const bool all = there != 0 && n == want; /* of nothing, too: that waits as any other does */
+  const bool enough = all || (n != 0 && (o->flags & MSG_WAITALL) == 0);
   const bool over = (f & (R_EOF | R_FAILED | R_SHUT_RD)) != 0 || load_relaxed(&c->dead);
   if (!peek || enough || over) {
     walk(o->s.channel, &at, (o->flags & MSG_TRUNC) != 0 ? NULL : &o->it, n);
@@ -102,10 +103,12 @@ static int receive_stream(struct receiving* o) {
   lock_release(&r->rx_lock);
   if (n != 0 && !peek) consumed(c, o->s.index);
   if (enough || o->done != 0) return enough || over ? 0 : EAGAIN;
-  if (load_relaxed(&r->error) != 0 && (f & R_FAILED) != 0) return (int)exchange(&r->error, 0);
+  if (load_relaxed(&r->error) != 0) return (int)exchange(&r->error, 0);
+  if ((f & (R_CONNECTED | R_CONNECTING | R_FAILED)) == 0 && !load_relaxed(&c->dead))
+    return ENOTCONN;
   if ((f & (R_EOF | R_FAILED | R_SHUT_RD)) != 0) return 0;
   if (load_relaxed(&c->dead)) return ECONNABORTED;
-  return (f & (R_CONNECTED | R_CONNECTING)) != 0 ? EAGAIN : ENOTCONN;
+  return EAGAIN;
 }
 
 /* ---- datagrams ---- */

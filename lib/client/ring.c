@@ -233,7 +233,7 @@ static void on_accept(struct context* c, struct channel* ch, const struct shm_ev
   record_init(c, index, e->value2, R_STREAM | R_OPEN | R_CONNECTED | R_QUEUED);
   accept_acquire(c, index_of(c, ch, e->slot));
   const bool open = load_relaxed(&listener->generation) == e->generation &&
-                    (load(&listener->flags) & (R_LISTENING | R_CLOSING)) == R_LISTENING;
+                    (load(&listener->flags) & (R_LISTENING | R_CLOSING | R_SHUT_RD)) == R_LISTENING;
   if (open) {
     struct record* r = &ch->records[e->value];
     store_relaxed(&r->next, NONE);

@@ -95,6 +95,6 @@ void record_reopen(struct context* c, uint32_t index) {
   store(&r->generation, generation != 0 ? generation : 1);
   fetch_sub(&channel_of(c, index)->shared->closing, 1);
   fetch_and(&r->flags, ~(uint32_t)(R_OPEN | R_CONNECTING | R_CONNECTED | R_EOF | R_FAILED |
-                                   R_SHUT_RD | R_SHUT_WR | R_CLOSING | R_REOPEN));
+                                   R_SHUT_RD | R_SHUT_WR | R_CLOSING | R_REOPEN | R_ASYNC));
   record_changed(c, index);
 }

@@ -45,7 +45,8 @@ int postern_socket(int domain, int type, int protocol) {
   if (load_relaxed(&c->dead)) return fail(ECONNABORTED);
   if (domain != AF_INET && domain != AF_INET6) return fail(EAFNOSUPPORT);
   const int kind = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (kind != SOCK_STREAM && kind != SOCK_DGRAM) return fail(EPROTONOSUPPORT);
+  if (kind < 0 || kind > SOCK_PACKET || protocol < 0 || protocol > UINT8_MAX) return fail(EINVAL);
+  if (kind != SOCK_STREAM && kind != SOCK_DGRAM) return fail(ESOCKTNOSUPPORT);
   const int expected = kind == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
   if (protocol != 0 && protocol != expected) return fail(EPROTONOSUPPORT);
   uint32_t flags = kind == SOCK_STREAM ? R_STREAM : 0;
@@ -197,7 +198,10 @@ static int listen_locked(struct sock* s, int backlog) {
   const uint32_t f = load(&r->flags);
   if ((f & R_STREAM) == 0) return EOPNOTSUPP;
   if ((f & (R_CONNECTED | R_CONNECTING | R_FAILED)) != 0) return EINVAL;
-  if ((f & R_LISTENING) != 0) return 0;
+  if ((f & R_LISTENING) != 0) {
+    group_set(c, s->index, 0, R_SHUT_RD);
+    return 0;
+  }
   if ((f & R_BOUND) == 0) {
     uint8_t any[16];
     any_address(s, any);
@@ -259,6 +263,7 @@ static int accept_once(struct sock* s, uint32_t* index) {
   struct record* r = s->record;
   rx_acquire(c, s->index);
   int rc = sock_alive(s) ? EAGAIN : EBADF;
+  if (rc == EAGAIN && (load(&r->flags) & R_SHUT_RD) != 0) rc = EINVAL;
   for (uint32_t at = r->turn; rc == EAGAIN;) {
     *index = take_connection(c, at);
     const uint32_t next = next_of(c, at) != NONE ? next_of(c, at) : s->index;
@@ -303,7 +308,7 @@ int postern_accept4(int fd, struct sockaddr* address, socklen_t* length, int fla
   const uint32_t f = load(&s.record->flags);
   if ((f & R_STREAM) == 0) return fail(EOPNOTSUPP);
   if ((f & R_LISTENING) == 0) return fail(EINVAL);
-  uint32_t index;
+  uint32_t index = NONE;
   const int rc = wait_for_connection(&s, &index);
   if (rc != 0) return fail(rc);
 
@@ -363,30 +368,54 @@ static int reopen(struct sock* s, int64_t deadline) {
   return rc;
 }
 
-/* Under tx_lock. 0: CONNECT is on its way; EALREADY: it was; else the errno. */
-static int connect_locked(struct sock* s, const uint8_t remote[16], uint16_t port,
-                          int64_t deadline) {
+/* What the state says of another connect, under tx_lock: 0: it may begin; EALREADY; -1: the first
+ * one has succeeded and this call tells it; else the errno. A socket whose connection is over is
+ * new again when its error has been told. */
+static int connect_state(struct sock* s) {
   struct record* r = s->record;
   if (!sock_alive(s)) return EBADF;
   const uint32_t f = load(&r->flags);
+  const bool told = (f & R_ASYNC) == 0;
   if ((f & R_CONNECTING) != 0) return EALREADY;
   if ((f & R_LISTENING) != 0) return EISCONN;
-  if ((f & R_FAILED) != 0) {
-    if (load_relaxed(&r->error) != 0) return (int)exchange(&r->error, 0);
-    const int rc = reopen(s, deadline);
-    if (rc != 0) return rc;
-    if (!sock_alive(s)) return EBADF;
-    if (load_relaxed(&s->context->dead)) return ECONNABORTED;
-  } else if ((f & R_CONNECTED) != 0) {
-    return EISCONN;
+  if ((f & R_FAILED) == 0) {
+    if ((f & R_CONNECTED) == 0) return 0;
+    fetch_and(&r->flags, ~(uint32_t)R_ASYNC);
+    return told ? EISCONN : -1;
   }
+  int error = (int)exchange(&r->error, 0);
+  if (error == 0 && !told) error = ECONNABORTED;
+  const int rc = reopen(s, FOREVER);
+  if (rc != 0) return rc;
+  if (!sock_alive(s)) return EBADF;
+  return load_relaxed(&s->context->dead) ? ECONNABORTED : error;
+}
+
+/* Under tx_lock. 0: CONNECT is on its way; else as connect_state(). */
+static int connect_locked(struct sock* s, const struct sockaddr* address, socklen_t length) {
+  struct record* r = s->record;
+  uint8_t remote[16];
+  uint16_t port;
+  int error = connect_state(s);
+  if (error != 0) return error;
+  error = address_read(address, length, (load(&r->flags) & R_V6) != 0, remote, &port);
+  if (error != 0) return error;
+  if (port == 0) return ECONNREFUSED;
   memcpy(r->remote_address, remote, 16);
   r->remote_port = port;
-  fetch_or(&r->flags, R_OPEN | R_CONNECTING);
+  fetch_or(&r->flags, R_OPEN | R_CONNECTING | R_ASYNC);
   command_push(s->context, s->index, &(struct command){.op = SHM_OP_OPEN, .arg = IPPROTO_TCP});
   options_send(s->context, s->index);
   push_connect(s, s->index);
   return 0;
+}
+
+/* The outcome is there and told: 0 or an errno, after which the socket is new again. */
+static int connect_told(struct sock* s) {
+  tx_acquire(s->context, s->index);
+  const int rc = connect_state(s);
+  tx_unlock(s->context, s->index);
+  return rc == -1 || rc == EISCONN ? 0 : rc;
 }
 
 /* Waits for the outcome of a connect. 0 or an errno. */
@@ -395,11 +424,8 @@ static int connect_outcome(struct sock* s, int64_t deadline) {
   struct record* r = s->record;
   for (;;) {
     const uint32_t seen = load(&r->seq);
-    const uint32_t f = load(&r->flags);
     if (!sock_alive(s)) return EBADF;
-    if ((f & R_CONNECTING) == 0) {
-      return (f & R_FAILED) != 0 ? (int)exchange(&r->error, 0) : 0;
-    }
+    if ((load(&r->flags) & R_CONNECTING) == 0) return connect_told(s);
     if (load_relaxed(&c->dead)) return ECONNABORTED;
     const int rc = wait_record(c, s->index, seen, deadline);
     if (rc == ETIMEDOUT) return EINPROGRESS;
@@ -407,15 +433,15 @@ static int connect_outcome(struct sock* s, int64_t deadline) {
   }
 }
 
-static int connect_stream(struct sock* s, const uint8_t remote[16], uint16_t port) {
+static int connect_stream(struct sock* s, const struct sockaddr* address, socklen_t length) {
   const bool wait = (load_relaxed(&s->record->flags) & R_NONBLOCK) == 0;
-  const int64_t deadline = deadline_after(wait ? s->record->snd_timeout : 0);
   tx_acquire(s->context, s->index);
-  const int rc = connect_locked(s, remote, port, deadline);
+  const int rc = connect_locked(s, address, length);
   tx_unlock(s->context, s->index);
+  if (rc == -1) return 0;
   if (rc != 0 && (rc != EALREADY || !wait)) return rc;
   if (!wait) return EINPROGRESS;
-  return connect_outcome(s, deadline);
+  return connect_outcome(s, deadline_after(s->record->snd_timeout));
 }
 
 static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t port) {
@@ -434,47 +460,73 @@ static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t p
   return rc;
 }
 
+static int connect_datagram_to(struct sock* s, const struct sockaddr* address, socklen_t length) {
+  uint8_t remote[16] = {0};
+  uint16_t port = 0;
+  if (address->sa_family != AF_UNSPEC) { /* which dissolves the association */
+    const bool v6 = (load(&s->record->flags) & R_V6) != 0;
+    const int error = address_read(address, length, v6, remote, &port);
+    if (error != 0) return error;
+    if (port == 0) return EINVAL;
+  }
+  return connect_datagram(s, remote, port);
+}
+
 int postern_connect(int fd, const struct sockaddr* address, socklen_t length) {
   ENTER();
   struct sock s;
-  uint8_t remote[16] = {0};
-  uint16_t port = 0;
   if (sock_lookup_live(fd, &s) != 0) return -1;
   if (address == NULL) return fail(EFAULT);
   if (length < sizeof address->sa_family) return fail(EINVAL);
-  const bool dissolve = address->sa_family == AF_UNSPEC && !is_stream(&s);
-  if (!dissolve) {
-    const bool v6 = (load(&s.record->flags) & R_V6) != 0;
-    const int error = address_read(address, length, v6, remote, &port);
-    if (error != 0) return fail(error);
-    if (port == 0) return fail(is_stream(&s) ? ECONNREFUSED : EINVAL);
-  }
-  const int rc =
-      is_stream(&s) ? connect_stream(&s, remote, port) : connect_datagram(&s, remote, port);
+  if (address->sa_family == AF_UNSPEC && is_stream(&s)) return fail(EAFNOSUPPORT);
+  const int rc = is_stream(&s) ? connect_stream(&s, address, length)
+                               : connect_datagram_to(&s, address, length);
   return rc == 0 ? 0 : fail(rc);
 }
 
 /* ---- shutdown, close ---- */
+
+static void refuse_queued(struct context* c, uint32_t listener);
+
+/* A listener that is shut for reading takes no more connections, and none that wait for accept. */
+static void shut_listener(struct sock* s) {
+  struct context* c = s->context;
+  group_set(c, s->index, R_SHUT_RD, 0);
+  for (uint32_t i = s->index; i != NONE; i = next_of(c, i)) refuse_queued(c, i);
+}
+
+/* Under tx_lock. A connection that is still being opened is given up. */
+static int shutdown_locked(struct sock* s, int how) {
+  struct record* r = s->record;
+  if (!sock_alive(s)) return EBADF;
+  const uint32_t f = load(&r->flags);
+  if ((f & R_LISTENING) != 0) {
+    if ((f & R_SHUT_RD) != 0) return ENOTCONN;
+    if (how != SHUT_WR) shut_listener(s);
+    return 0;
+  }
+  if ((f & R_CONNECTING) != 0) {
+    const int rc = reopen(s, FOREVER);
+    if (rc == 0) store(&r->error, ECONNRESET);
+    return rc;
+  }
+  if ((f & R_CONNECTED) == 0 || (f & R_FAILED) != 0) return ENOTCONN;
+  fetch_or(&r->flags, (how != SHUT_WR ? R_SHUT_RD : 0U) | (how != SHUT_RD ? R_SHUT_WR : 0U));
+  fetch_and(&r->flags, ~(uint32_t)R_ASYNC);
+  if (is_stream(s)) {
+    command_push(s->context, s->index,
+                 &(struct command){.op = SHM_OP_SHUTDOWN, .arg = (uint16_t)how});
+  }
+  return 0;
+}
 
 int postern_shutdown(int fd, int how) {
   ENTER();
   struct sock s;
   if (sock_lookup_live(fd, &s) != 0) return -1;
   if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) return fail(EINVAL);
-  struct record* r = s.record;
-  uint32_t set = how != SHUT_WR ? R_SHUT_RD : 0;
-  if (how != SHUT_RD) set |= R_SHUT_WR;
   tx_acquire(s.context, s.index); /* after what is being sent */
-  const uint32_t f = load(&r->flags);
-  int error = sock_alive(&s) ? 0 : EBADF;
-  if (error == 0 && ((f & R_CONNECTED) == 0 || (f & R_FAILED) != 0)) error = ENOTCONN;
-  if (error == 0) {
-    fetch_or(&r->flags, set);
-    if (is_stream(&s)) {
-      command_push(s.context, s.index,
-                   &(struct command){.op = SHM_OP_SHUTDOWN, .arg = (uint16_t)how});
-    }
-  }
+  const int error = shutdown_locked(&s, how);
   tx_unlock(s.context, s.index);
   if (error != 0) return fail(error);
   record_changed(s.context, s.index);

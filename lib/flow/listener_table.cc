@@ -30,6 +30,14 @@ bool ListenerTable::insert(uint8_t protocol, const Endpoint& local, bool v6_only
   return true;
 }
 
+bool ListenerTable::replace(uint8_t protocol, const Endpoint& local, uint32_t value) noexcept {
+  assert(value != kNoListener);
+  Entry& entry = slots_[slot_of({local.address, local.port, protocol})];
+  if (entry.value == kNoListener) return false;
+  entry.value = value;
+  return true;
+}
+
 bool ListenerTable::erase(uint8_t protocol, const Endpoint& local) noexcept {
   size_t hole = slot_of({local.address, local.port, protocol});
   if (slots_[hole].value == kNoListener) return false;

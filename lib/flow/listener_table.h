@@ -29,6 +29,8 @@ class ListenerTable {
   // "0.0.0.0" on one port may stand side by side is the caller's policy: here they may.
   [[nodiscard]] bool insert(uint8_t protocol, const Endpoint& local, bool v6_only,
                             uint32_t value) noexcept;
+  // Another value for the address of an entry. False: no such entry.
+  bool replace(uint8_t protocol, const Endpoint& local, uint32_t value) noexcept;
   // False: no such entry.
   bool erase(uint8_t protocol, const Endpoint& local) noexcept;
 

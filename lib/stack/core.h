@@ -141,6 +141,11 @@ class StackCore {
   // ---- tcp_input.cc ----
   Drop tcp_input(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
   Drop tcp_segment(TcpSocket& socket, const TcpSegment& segment, const std::byte* payload) noexcept;
+  // ---- listeners.cc ----
+  [[nodiscard]] bool enter_listener(Listener& listener, bool v6_only) noexcept;
+  void withdraw_listener(Listener& listener) noexcept;
+  [[nodiscard]] uint32_t listener_of(const ParsedPacket& syn) const noexcept;
+
   Drop tcp_unmatched(const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
   Drop tcp_reopen(TcpSocket& old, const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
   void events_before_data(TcpSocket& socket) noexcept;

@@ -44,17 +44,17 @@ int StackCore::listen(SocketRef ref, const Endpoint& local, uint32_t backlog,
   Listener* listener = listeners_.create();
   if (listener == nullptr) return ENOBUFS;
   const uint32_t index = listeners_.index_of(listener);
-  if (!listener_table_.insert(static_cast<uint8_t>(Protocol::tcp), local, v6_only, index)) {
+  listener->local = local;
+  listener->backlog = std::max<uint32_t>(backlog, 1);
+  if (!enter_listener(*listener, v6_only)) {
     listeners_.destroy(listener);
-    return EADDRINUSE;
+    return ENOBUFS;
   }
   if (!apps_[ref.app].open_client_slot(ref.slot, ref.generation, SocketKind::listener, index)) {
-    listener_table_.erase(static_cast<uint8_t>(Protocol::tcp), local);
+    withdraw_listener(*listener);
     listeners_.destroy(listener);
     return EPROTO;
   }
-  listener->local = local;
-  listener->backlog = std::max<uint32_t>(backlog, 1);
   own(*listener, ref.app, ref.slot, ref.generation);
   return 0;
 }

@@ -10,6 +10,7 @@
 #include "base/slab.h"
 #include "base/timer_wheel.h"
 #include "flow/flow_table.h"
+#include "flow/listener_table.h"
 #include "ip/neighbor_table.h"
 #include "stack/rx_chain.h"
 #include "stack/tx_queue.h"
@@ -114,6 +115,7 @@ struct Listener : Socket {
 
   IntrusiveList<TcpSocket, ChildTag> children;
   Endpoint local;
+  uint32_t next_sharer = kNoListener;  // another listener on this address (SO_REUSEPORT)
   uint32_t backlog = 0;
   uint32_t syn_received = 0;  // connections in handshake
   uint32_t unaccepted = 0;    // established, not yet taken by accept()

@@ -179,7 +179,7 @@ void StackCore::udp_drained(UdpSocket& socket) noexcept {
 void StackCore::close_listener(Listener& listener) noexcept {
   mark_closed(listener);
   listener.network_done = true;
-  listener_table_.erase(static_cast<uint8_t>(Protocol::tcp), listener.local);
+  withdraw_listener(listener);
   while (TcpSocket* child = listener.children.front()) {
     leave_listener(*child);
     if (child->owned) {

@@ -193,8 +193,8 @@ class Stack {
   // `count` connections of the listener left its accept queue.
   int accepted(SocketRef listener, uint32_t count, Time now) noexcept;
 
-  // From the control thread's mailbox: addresses were checked and reserved there. Both open the
-  // slot. ENOBUFS: table full; EADDRINUSE: another socket of this worker has the address.
+  // From the control thread's mailbox: addresses were checked and reserved there, and sockets that
+  // come with the same one may share it (SO_REUSEPORT). Both open the slot. ENOBUFS: table full.
   int bind_udp(SocketRef socket, const Endpoint& local, bool v6_only) noexcept;
   int listen(SocketRef socket, const Endpoint& local, uint32_t backlog, bool v6_only) noexcept;
 

@@ -72,7 +72,7 @@ uint16_t StackCore::app_of_listener(const TcpSocket& socket) const noexcept {
 
 // RFC 9293 3.10.7.1 and 3.10.7.2: CLOSED and LISTEN.
 Drop StackCore::tcp_unmatched(const ParsedPacket& p, const TcpSegment& segment) noexcept {
-  const uint32_t index = listener_table_.find(p.protocol, p.destination, p.destination_port);
+  const uint32_t index = listener_of(p);
   const bool syn =
       (segment.flags & (tcp_flag::syn | tcp_flag::ack | tcp_flag::rst)) == tcp_flag::syn;
   if (index != kNoListener) {
@@ -86,7 +86,7 @@ Drop StackCore::tcp_unmatched(const ParsedPacket& p, const TcpSegment& segment) 
 // RFC 6191: a SYN that proves to be newer than the connection in TIME-WAIT replaces it.
 Drop StackCore::tcp_reopen(TcpSocket& old, const ParsedPacket& p,
                            const TcpSegment& segment) noexcept {
-  const uint32_t index = listener_table_.find(p.protocol, p.destination, p.destination_port);
+  const uint32_t index = listener_of(p);
   if (index == kNoListener) return tcp_segment(old, segment, nullptr);
   const uint32_t isn = old.tcp.safe_isn();
   old.tcp.on_abort(tcp_context(old));

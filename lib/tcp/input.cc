@@ -137,6 +137,9 @@ bool TcpConnection::check_reset(TcpContext& ctx, const TcpSegment& s, TcpInput& 
       ctx.counters->add(Counter::tcp_failed_opens);
       fail(ctx, ECONNREFUSED);
       break;
+    case TcpState::close_wait:  // the peer was done before: what is left to tell is for writers
+      fail(ctx, EPIPE);
+      break;
     case TcpState::closing:
     case TcpState::last_ack:
       if (tx_acked() == tx_tail()) {  // all that mattered has arrived

@@ -73,7 +73,8 @@ class Staging:
         wanted = [self.cli, *(build / "app/examples").rglob("*"), *(build / "tests/system").rglob("*"),
                   *(build / "lib/client").glob("libpostern.so*"),
                   *(build / "lib/client/preload").glob("libpostern_preload.so"),
-                  *(HERE / n for n in ("app.py", "postern_api.py", "pattern.py"))]
+                  *(HERE / n for n in ("app.py", "postern_api.py", "pattern.py",
+                                       "differential/subject.py"))]
         for path in wanted:
             if path.is_file() and (path.suffix == ".py" or ".so" in path.name
                                    or (os.access(path, os.X_OK) and not path.suffix)):
@@ -205,7 +206,6 @@ class World:
         self.daemon = None
         self.starts = 0
         self.apps = []
-        self.others = []
         self.holder = spawn(["unshare", "--net", "--", "sleep", "infinity"])
         self._make_wire()
 

@@ -123,7 +123,9 @@ TEST_F(ClientTest, SocketArguments) {
   EXPECT_EQ(postern_socket(AF_UNIX, SOCK_STREAM, 0), -1);
   EXPECT_EQ(errno, EAFNOSUPPORT);
   EXPECT_EQ(postern_socket(AF_INET, SOCK_RAW, 0), -1);
-  EXPECT_EQ(errno, EPROTONOSUPPORT);
+  EXPECT_EQ(errno, ESOCKTNOSUPPORT);
+  EXPECT_EQ(postern_socket(AF_INET, 77, 0), -1);
+  EXPECT_EQ(errno, EINVAL);
   EXPECT_EQ(postern_socket(AF_INET, SOCK_STREAM, IPPROTO_UDP), -1);
   EXPECT_EQ(errno, EPROTONOSUPPORT);
   EXPECT_GE(postern_socket(AF_INET6, SOCK_DGRAM, IPPROTO_UDP), 0);

@@ -166,14 +166,15 @@ TEST_F(Fork, AKilledSharerClosesOnlyWhatItAloneHeld) {
   const Pair given = connected(2005);
   const pid_t child = spawn([&] {
     char byte;
-    return postern_recv(given.b, &byte, 1, 0) == 1 && postern_recv(given.b, &byte, 1, 0) == 0;
+    return postern_recv(given.b, &byte, 1, 0) == 1 && send_all(given.b, "y", 1) &&
+           postern_recv(given.b, &byte, 1, 0) == 0;
   });
   EXPECT_EQ(postern_close(given.b), 0);
   EXPECT_TRUE(send_all(given.a, "x", 1));
-  usleep(20'000);
+  char byte;
+  EXPECT_EQ(postern_recv(given.a, &byte, 1, 0), 1);  // it has read: nothing unread makes a reset
   kill(child, SIGKILL);
   EXPECT_TRUE(WIFSIGNALED(status_of(child)));
-  char byte;
   const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(postern_recv(given.a, &byte, 1, 0), 0);
   EXPECT_LT(elapsed_ms(start), 1000);

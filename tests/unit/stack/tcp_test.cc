@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <numeric>
 #include <set>
 #include <tuple>
 
@@ -251,6 +252,35 @@ TEST_F(Tcp, SynFloodIsBoundedByTheBacklog) {
   const SocketRef c = ends.first, s = ends.second;
   close_both(c, s);
   expect_nothing_left();
+}
+
+// SO_REUSEPORT: each client finds the same listener again, all have their share, and the share of
+// one that is closed goes to the others.
+TEST_F(Tcp, ListenersShareAnAddress) {
+  std::vector<SocketRef> listeners{listener};
+  for (int i = 0; i < 3; ++i) listeners.push_back(server.listen({kAddress[1], 80}, 128));
+  const auto served = [&](uint16_t first_port) {
+    std::vector<size_t> count;
+    for (uint16_t port = first_port; port < first_port + 20; ++port) {
+      client.connect(client.open(net.now()), to, net.now(), {IpAddress{}, port});
+    }
+    net.run_for(1s);
+    for (const SocketRef& l : listeners) {
+      count.push_back(0);
+      while (server.accept(l, net.now())) ++count.back();
+    }
+    return count;
+  };
+  const std::vector<size_t> all = served(20000);
+  for (const size_t n : all) EXPECT_GT(n, 0U);
+  EXPECT_EQ(std::accumulate(all.begin(), all.end(), size_t{0}), 20U);
+  for (const size_t gone : {size_t{0}, size_t{1}}) {  // the first in the table, and one behind it
+    server.close(listeners[gone], net.now());
+    listeners.erase(listeners.begin() + static_cast<std::ptrdiff_t>(gone));
+    const std::vector<size_t> rest = served(static_cast<uint16_t>(30000 + 100 * gone));
+    EXPECT_EQ(std::accumulate(rest.begin(), rest.end(), size_t{0}), 20U);
+    for (const size_t n : rest) EXPECT_GT(n, 0U);
+  }
 }
 
 TEST_F(Tcp, ListenerClosesWhileConnectionsWait) {
