@@ -133,7 +133,7 @@ int TestApp::close(SocketRef ref, Time now, bool abort) {
   return stack_.close(ref, abort, s.rx_head, now);
 }
 
-size_t TestApp::write(SocketRef ref, const std::byte* bytes, size_t n, Time now) {
+size_t TestApp::write(SocketRef ref, const std::byte* bytes, size_t n, Time now, bool more) {
   Socket& s = (*this)[ref];
   size_t done = 0;
   while (done < n) {
@@ -145,7 +145,9 @@ size_t TestApp::write(SocketRef ref, const std::byte* bytes, size_t n, Time now)
     std::memcpy(reinterpret_cast<std::byte*>(tx_.data()) + offset, bytes + done, k);
     s.tx_tail += k;
     done += k;
-    if (stack_.send(ref, offset, k, false, done < n || k == room, now) != 0) break;
+    if (stack_.send(ref, offset, k, more || (done < n && k != room), done < n || k == room, now) !=
+        0)
+      break;
   }
   return done;
 }

@@ -65,7 +65,7 @@ class TestApp {
   int close(SocketRef ref, Time now, bool abort = false);
 
   // Appends the bytes as far as the transmit ring has room; returns how many.
-  size_t write(SocketRef ref, const std::byte* bytes, size_t n, Time now);
+  size_t write(SocketRef ref, const std::byte* bytes, size_t n, Time now, bool more = false);
   int send_to(SocketRef ref, const Endpoint& to, const std::vector<std::byte>& payload, Time now);
   // Reads up to n bytes and reports them as consumed.
   size_t read(SocketRef ref, std::byte* out, size_t n, Time now);
