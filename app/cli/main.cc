@@ -30,6 +30,10 @@ std::optional<int> parse(int argc, char** argv, Arguments* out) {
       out->json = true;
     } else if (arg == "-a" || arg == "--all") {
       out->all = true;
+    } else if ((arg == "-c" || arg == "--config") && i + 1 < argc) {
+      out->config = argv[++i];
+    } else if (arg.starts_with("--config=")) {
+      out->config = arg.substr(std::string_view("--config=").size());
     } else if (arg == "-h" || arg == "--help") {
       if (!out->verb.empty()) out->operands.assign(1, out->verb);
       out->verb = "help";
@@ -68,6 +72,9 @@ std::optional<int> check(const Arguments& arguments, const Verb* verb) {
   }
   if (arguments.all && !verb->takes_all) {
     return bad_use("-a means nothing to " + arguments.verb);
+  }
+  if (!arguments.config.empty() && !verb->takes_config) {
+    return bad_use("-c means nothing to " + arguments.verb);
   }
   return std::nullopt;
 }

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <utility>
 
+#include "cli/doctor.h"
 #include "cli/run.h"
 #include "cli/show.h"
 #include "control/config.h"
@@ -137,6 +138,15 @@ constexpr Verb kVerbs[] = {
      "Reads FILE as posternd would. A mistake is told as file:line:column: what; what would be\n"
      "right, with exit status 2.\n",
      1, false, false, run_check},
+    {"doctor", "doctor [-c FILE]", "what of this machine is in Postern's way, and the remedy",
+     "Looks at processor, clock, huge pages, IOMMU, driver binding, NUMA nodes, isolation, "
+     "permissions,\n"
+     "queues, and the offloads of the interface at the other end of a veth. Needs no daemon. -c "
+     "names\n"
+     "the configuration, default /etc/postern/postern.yaml if it exists. Exit status 1: there is "
+     "a\n"
+     "problem.\n",
+     0, false, false, run_doctor, true},
     {"ss", "ss", "sockets of all applications",
      "One line for each socket: protocol, state, bytes that the application has not read (Recv-Q)\n"
      "and that the peer has not acknowledged (Send-Q; of a listener: its backlog limit), "

@@ -14,8 +14,9 @@ namespace postern {
 struct Arguments {
   std::string verb;
   std::vector<std::string> operands;
-  bool json = false;  // -j
-  bool all = false;   // -a
+  bool json = false;   // -j
+  bool all = false;    // -a
+  std::string config;  // -c
   std::string socket = "/run/postern/control.sock";
 };
 
@@ -28,6 +29,7 @@ struct Verb {
   bool takes_all = false;
   bool takes_program = false;  // what follows the verb is not parsed
   int (*run)(const Arguments& arguments, std::ostream& out) = nullptr;  // exit status
+  bool takes_config = false;
 };
 
 std::span<const Verb> verbs();

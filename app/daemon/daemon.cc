@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "control/log.h"
+#include "control/placement.h"
 #include "daemon/stack_config.h"
 #include "daemon/verbs.h"
 
@@ -66,8 +67,18 @@ void require_devices(const Config& config) {
     const bool pci = port.device.find(':') < port.device.find(',');
     if (pci && !std::filesystem::exists("/sys/bus/pci/devices/" + port.device)) {
       throw ConfigError(port.where + ": device: there is no PCI device " + port.device +
-                        "; `dpdk-devbind.py --status` lists them");
+                        "; `deploy/nic.sh status` lists them");
     }
+  }
+}
+
+void log_placement(const Config& config) {
+  const SystemRoots roots;
+  for (const Finding& finding : check_placement(config, read_topology(roots), roots)) {
+    if (finding.severity == Severity::good) continue;
+    const auto level =
+        finding.severity == Severity::problem ? spdlog::level::warn : spdlog::level::info;
+    spdlog::log(level, "{}: {}; {}", finding.topic, finding.what, finding.remedy);
   }
 }
 
@@ -86,6 +97,7 @@ Daemon::Daemon(Config config) : config_(std::move(config)) {
   spdlog::info("posternd {} starts with {}", POSTERN_VERSION, config_.file);
   signals_.add(SIGTERM);
   signals_.add(SIGINT);
+  log_placement(config_);
   leave_worker_cores(config_.cores);
   start_eal();
   open_ports();
