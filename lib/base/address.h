@@ -3,6 +3,8 @@
 #pragma once
 
 #include <array>
+#include <bit>
+#include <compare>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -35,15 +37,20 @@ class IpAddress {
     std::memcpy(a.bytes_.data(), bytes, 16);
     return a;
   }
+  // IPv4 from its four bytes as one load reads them.
+  [[nodiscard]] static constexpr IpAddress v4_from_memory(uint32_t word) {
+    static_assert(std::endian::native == std::endian::little);
+    IpAddress a;
+    a.bytes_ = std::bit_cast<Bytes>(Words{0, kMapped[1] | uint64_t{word} << 32});
+    return a;
+  }
   // Textual form of either family, without prefix length. nullopt if it is not an address.
   static std::optional<IpAddress> parse(std::string_view text);
   [[nodiscard]] std::string to_string() const;
 
   [[nodiscard]] constexpr bool is_v4() const {
-    for (int i = 0; i < 10; ++i) {
-      if (bytes_[i] != 0) return false;
-    }
-    return bytes_[10] == 0xff && bytes_[11] == 0xff;
+    const Words w = words();
+    return w[0] == 0 && (w[1] & kMappedMask[1]) == kMapped[1];
   }
   // Host order; meaningful only if is_v4().
   [[nodiscard]] constexpr uint32_t v4_value() const {
@@ -52,23 +59,33 @@ class IpAddress {
   }
   // "::" or 0.0.0.0.
   [[nodiscard]] constexpr bool is_any() const {
-    for (int i = 0; i < 10; ++i) {
-      if (bytes_[i] != 0) return false;
-    }
-    const bool mapped = bytes_[10] == 0xff && bytes_[11] == 0xff;
-    const bool zero = bytes_[10] == 0 && bytes_[11] == 0;
-    return (mapped || zero) && (bytes_[12] | bytes_[13] | bytes_[14] | bytes_[15]) == 0;
+    const Words w = words();
+    return w[0] == 0 && (w[1] == 0 || w[1] == kMapped[1]);
   }
   [[nodiscard]] constexpr bool is_multicast() const {
     return is_v4() ? (bytes_[12] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
   }
   [[nodiscard]] const uint8_t* data() const { return bytes_.data(); }
   [[nodiscard]] uint8_t* data() { return bytes_.data(); }
-  friend constexpr bool operator==(const IpAddress&, const IpAddress&) = default;
-  friend constexpr auto operator<=>(const IpAddress&, const IpAddress&) = default;
+  friend constexpr bool operator==(const IpAddress& a, const IpAddress& b) {
+    const Words x = a.words();
+    const Words y = b.words();
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+  }
+  friend constexpr auto operator<=>(const IpAddress& a, const IpAddress& b) {
+    return a.bytes_ <=> b.bytes_;
+  }
 
  private:
-  alignas(8) std::array<uint8_t, 16> bytes_{};
+  using Bytes = std::array<uint8_t, 16>;
+  using Words = std::array<uint64_t, 2>;  // in the order of memory
+  [[nodiscard]] constexpr Words words() const { return std::bit_cast<Words>(bytes_); }
+  static constexpr Words kMapped =
+      std::bit_cast<Words>(Bytes{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0});
+  static constexpr Words kMappedMask = std::bit_cast<Words>(
+      Bytes{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0});
+
+  alignas(8) Bytes bytes_{};
 };
 static_assert(sizeof(IpAddress) == 16);
 

@@ -5,6 +5,7 @@
 #include "base/checksum.h"
 #include "wire/cursor.h"
 #include "wire/headers.h"
+#include "wire/parse_common.h"
 
 namespace postern::wire {
 
@@ -58,15 +59,6 @@ Drop parse_udp(Frame& f) {
   f.out.destination_port = udp->destination_port.host();
   set_payload(f);
   return Drop::none;
-}
-
-// Everything but an opening SYN and a reset carries ACK (RFC 9293 3.1), and neither SYN, RST nor
-// FIN goes with the other two's opposite. Scanners send the rest.
-bool tcp_flags_sane(uint8_t flags) {
-  const bool syn = (flags & tcp_flag::syn) != 0;
-  const bool rst = (flags & tcp_flag::rst) != 0;
-  if (syn) return (flags & (tcp_flag::fin | tcp_flag::rst)) == 0;
-  return rst || (flags & tcp_flag::ack) != 0;
 }
 
 Drop parse_tcp_header(Frame& f) {
@@ -142,12 +134,6 @@ bool fragment_place_possible(size_t offset, size_t length, bool more) {
 }
 
 // ---- IPv4 ----
-
-// RFC 1122 3.2.1.3: no packet from the wire comes from group, broadcast, loopback or "this" net.
-bool ipv4_source_possible(uint32_t a) {
-  const uint32_t top = a >> 24;
-  return top != 0 && top != 127 && top >> 4 != 0xe && a != 0xffffffff;
-}
 
 // RFC 791 3.1. Options are walked for their lengths; source routes are refused (RFC 7126 4.3, 4.4).
 bool ipv4_options_acceptable(Cursor options) {
@@ -353,11 +339,16 @@ Drop parse_frame(Frame& f) {
 
 }  // namespace
 
+void parse_any(const RxPacket& packet, ParsedPacket* out) noexcept {
+  *out = ParsedPacket{};
+  out->interface = packet.interface;
+  Frame frame{packet, Cursor(packet.data, packet.length), *out};
+  out->drop = parse_frame(frame);
+}
+
 ParsedPacket parse(const RxPacket& packet) noexcept {
   ParsedPacket out;
-  out.interface = packet.interface;
-  Frame frame{packet, Cursor(packet.data, packet.length), out};
-  out.drop = parse_frame(frame);
+  if (!parse_common(packet, &out)) parse_any(packet, &out);
   return out;
 }
 
@@ -367,7 +358,7 @@ void parse_burst(std::span<const RxPacket> burst, ParsedPacket* out) noexcept {
   for (size_t i = 0; i < std::min(kAhead, n); ++i) __builtin_prefetch(burst[i].data);
   for (size_t i = 0; i < n; ++i) {
     if (i + kAhead < n) __builtin_prefetch(burst[i + kAhead].data);
-    out[i] = parse(burst[i]);
+    if (!parse_common(burst[i], out + i)) parse_any(burst[i], out + i);
   }
 }
 

@@ -28,6 +28,9 @@ namespace postern::wire {
 // - kind other with drop none: an IP protocol that has no parser; `protocol` says which.
 [[nodiscard]] ParsedPacket parse(const RxPacket& packet) noexcept;
 
+// The same without the short cut for common packets (parse_common.h), which changes no result.
+void parse_any(const RxPacket& packet, ParsedPacket* out) noexcept;
+
 // The same for a burst, prefetching headers ahead. out has room for burst.size().
 void parse_burst(std::span<const RxPacket> burst, ParsedPacket* out) noexcept;
 

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <tuple>
 
 #include "base/random.h"
 #include "frames.h"
@@ -68,6 +69,60 @@ void mutate(TestFrame& frame, Random& random) {
   if (random.chance(0.1)) frame.meta.vlan = static_cast<uint16_t>(random());
 }
 
+// The parser says of a common packet what it says without its short cut.
+void expect_same_without_short_cut(const RxPacket& packet, const ParsedPacket& p) {
+  ParsedPacket q;
+  parse_any(packet, &q);
+  ASSERT_EQ(p.drop, q.drop);
+  if (p.drop != Drop::none) return;
+  const auto fields = [](const ParsedPacket& x) {
+    return std::tuple(x.kind, x.protocol, x.ttl, x.tos, x.is_v6, x.fragment, x.interface, x.vlan,
+                      x.mac_source.bytes, x.mac_destination.bytes, x.source, x.destination,
+                      x.source_port, x.destination_port, x.l3_offset, x.l4_offset, x.payload_offset,
+                      x.payload_length);
+  };
+  ASSERT_EQ(fields(p), fields(q));
+  if (p.kind != PacketKind::tcp) return;
+  ASSERT_EQ(std::tuple(p.tcp_seq, p.tcp_ack, p.tcp_window, p.tcp_urgent, p.tcp_flags,
+                       p.tcp_options_length),
+            std::tuple(q.tcp_seq, q.tcp_ack, q.tcp_window, q.tcp_urgent, q.tcp_flags,
+                       q.tcp_options_length));
+}
+
+// So that mutations are tried where the short cut looks.
+TEST(Mutations, EveryByteOfACommonPacketIsParsedTheSameWithoutShortCut) {
+  TcpSegment data;
+  data.flags = tcp_flag::ack | tcp_flag::psh;
+  data.seq = 0x12345678;
+  data.ack = 0x9abcdef0;
+  data.window = 512;
+  data.has_timestamps = true;
+  for (const ChecksumVerdict verdict :
+       {ChecksumVerdict::good, ChecksumVerdict::bad, ChecksumVerdict::unknown}) {
+    for (const TestFrame& original :
+         {tcp_frame(false, data, "payload"), udp_frame(false, "datagram")}) {
+      for (size_t at = 0; at < original.bytes.size(); ++at) {
+        for (int value = 0; value < 256; ++value) {
+          TestFrame frame = original;
+          frame.set(at, static_cast<uint8_t>(value));
+          frame.meta.ip_checksum = frame.meta.l4_checksum = verdict;
+          const RxPacket packet = frame.packet();
+          expect_same_without_short_cut(packet, parse(packet));
+          if (HasFatalFailure()) FAIL() << "byte " << at << " is " << value;
+        }
+      }
+      for (size_t length = 0; length < original.bytes.size(); ++length) {
+        TestFrame frame = original;
+        frame.bytes.resize(length);
+        frame.meta.ip_checksum = frame.meta.l4_checksum = verdict;
+        const RxPacket packet = frame.packet();
+        expect_same_without_short_cut(packet, parse(packet));
+        if (HasFatalFailure()) FAIL() << "length " << length;
+      }
+    }
+  }
+}
+
 TEST(Mutations, ParserStaysWithinTheFrame) {
   const std::vector<TestFrame> originals = seeds();
   Random random(20240607);
@@ -83,6 +138,7 @@ TEST(Mutations, ParserStaysWithinTheFrame) {
     RxPacket packet = frame.packet();
     packet.data = block.get();
     const ParsedPacket p = parse(packet);
+    expect_same_without_short_cut(packet, p);
     ++outcomes[static_cast<size_t>(p.drop)];
     if (p.drop != Drop::none) continue;
     ASSERT_LE(size_t{p.payload_offset} + p.payload_length, n) << round;
