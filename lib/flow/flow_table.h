@@ -29,25 +29,31 @@
 
 namespace postern {
 
-// A flow as the local host sees it. Every byte counts in hash and comparison.
-struct FlowKey {
+struct FlowAddresses {
   IpAddress remote;
   IpAddress local;
+};
+struct FlowPorts {
   uint16_t remote_port = 0;  // host order
   uint16_t local_port = 0;
   uint32_t protocol = 0;  // IP protocol number
+};
 
+// A flow as the local host sees it. Every byte counts in hash and comparison.
+struct FlowKey : FlowAddresses, FlowPorts {
   FlowKey() = default;
   FlowKey(const Endpoint& remote_end, const Endpoint& local_end, uint8_t ip_protocol)
       : FlowKey(remote_end.address, remote_end.port, local_end.address, local_end.port,
                 ip_protocol) {}
+  // The ports are stored as the word they are read as by hash and comparison: a key is made for
+  // every packet, and a load that spans smaller stores waits until they have left the store buffer.
   FlowKey(const IpAddress& remote_address, uint16_t remote_port_, const IpAddress& local_address,
           uint16_t local_port_, uint8_t ip_protocol)
-      : remote(remote_address),
-        local(local_address),
-        remote_port(remote_port_),
-        local_port(local_port_),
-        protocol(ip_protocol) {}
+      : FlowAddresses{remote_address, local_address},
+        FlowPorts(std::bit_cast<FlowPorts>(uint64_t{remote_port_} | uint64_t{local_port_} << 16 |
+                                           uint64_t{ip_protocol} << 32)) {
+    static_assert(std::endian::native == std::endian::little);
+  }
   // Word by word and without a branch: nearly always true when asked.
   friend bool operator==(const FlowKey& a, const FlowKey& b) noexcept {
     uint64_t different = 0;
