@@ -29,6 +29,7 @@ struct Run {
   std::vector<std::string> program;
   std::string kernel;  // addresses left to the kernel
   std::string socket;  // "": as the environment says
+  bool both = false;
 };
 
 int bad_use(const std::string& what) {
@@ -52,7 +53,9 @@ std::optional<int> parse(const std::vector<std::string>& words, Run* out) {
       ++i;
       break;
     }
-    if (const auto kernel = value_of("--kernel", words, &i)) {
+    if (words[i] == "--both") {
+      out->both = true;
+    } else if (const auto kernel = value_of("--kernel", words, &i)) {
       struct policy policy = {};
       if (!policy_add(&policy, kernel->c_str())) {
         return bad_use('"' + *kernel +
@@ -101,6 +104,7 @@ void set_environment(const Run& run, const std::string& preload) {
   setenv("LD_PRELOAD", (more ? preload + ':' + others : preload).c_str(), 1);
   if (!run.socket.empty()) setenv("POSTERN_SOCKET", run.socket.c_str(), 1);
   if (!run.kernel.empty()) setenv("POSTERN_KERNEL", run.kernel.c_str(), 1);
+  if (run.both) setenv("POSTERN_BOTH", "1", 1);
 }
 
 }  // namespace

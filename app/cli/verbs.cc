@@ -159,13 +159,14 @@ constexpr Verb kVerbs[] = {
      "missed: the device had no room in its queue. without buffer: the packet pool was empty.\n", 0,
      false, false, run_link},
     {"run", "run PROGRAM", "start a program whose sockets Postern serves",
-     "postern run [--kernel LIST] [--socket PATH] [--] PROGRAM [ARGUMENT]...\n\n"
+     "postern run [--kernel LIST] [--both] [--socket PATH] [--] PROGRAM [ARGUMENT]...\n\n"
      "The program is not changed: a library is loaded before libc (LD_PRELOAD) and gives its TCP "
      "and\n"
      "UDP sockets to posternd. Sockets of loopback addresses, of other families, and of IPv6 stay\n"
      "the kernel's. Programs that are statically linked, set-user-ID or written in Go are not\n"
      "reached. The library attaches as the user that runs the program.\n\n"
      "  --kernel LIST  addresses and networks that stay the kernel's too: 192.0.2.1,10.0.0.0/8\n"
+     "  --both         a TCP listener on a wildcard address listens on the kernel's side as well\n"
      "  --socket PATH  posternd's socket for applications; default $POSTERN_SOCKET, else\n"
      "                 /run/postern/postern.sock\n",
      SIZE_MAX, false, true, run_program},

@@ -232,6 +232,83 @@ def python_forks(world):
             assert receive_exactly(conn, 5) == b"child"
 
 
+# ---- the kernel's side ----
+
+@case(needs=("curl",))
+def listener_on_both_sides(world):
+    """--both: one listener serves Postern and the kernel's own loopback, whether the program waits
+    in accept() or in a selector."""
+    world.start()
+    program = python_program(world, "both", """
+        import selectors, socket, threading
+
+        waiting = socket.create_server(("0.0.0.0", 7001))
+        def accept():
+            while True:
+                peer, name = waiting.accept()
+                peer.sendall(name[0].encode())
+                peer.close()
+        threading.Thread(target=accept, daemon=True).start()
+
+        loop = selectors.DefaultSelector()
+        listener = socket.create_server(("0.0.0.0", 7002))
+        listener.setblocking(False)
+        loop.register(listener, selectors.EVENT_READ)
+        print("ready", flush=True)
+        while True:
+            loop.select()
+            try:
+                peer, name = listener.accept()
+            except BlockingIOError:
+                continue
+            peer.sendall(name[0].encode())
+            peer.close()
+        """)
+    app = world.program(PYTHON, program, options=("--both",)).expect_ready()
+    for port in (7001, 7002):
+        for _ in range(5):
+            assert receive_exactly(world.connect(port), 100) == LINUX.encode()
+            near = socket.create_connection(("127.0.0.1", port), timeout=10)
+            assert receive_exactly(near, 100) == b"127.0.0.1"
+    assert idle_cpu(app) < 0.05
+    app.stop()
+    server = world.program(PYTHON, "-m", "http.server", "--directory", make_site(world), 8000)
+    world.wait_listening(8000)
+    assert server.process.poll() is None
+    assert ":8000" not in run("ss", "-ltn"), "without --both the kernel has nothing to do with it"
+
+
+# ---- many starts ----
+
+@case(seconds=170, needs=("curl",))
+def programs_come_and_go(world):
+    """Started, used and stopped or killed, again and again: nothing is left in the daemon."""
+    daemon = world.start()
+    site = make_site(world)
+    serve_kernel_site(site)
+    for path in site.iterdir():
+        path.chmod(0o644)
+
+    def rounds(count):
+        for turn in range(count):
+            app = world.program(PYTHON, "-m", "http.server", "--directory", site, 8000)
+            wait_until(lambda: "LISTEN" in world.cli("ss"), 20, "it listens")
+            assert run("curl", "-sS", f"http://{POSTERN}:8000/") == "<p>Served by Postern.</p>\n"
+            app.kill() if turn % 2 else app.stop()
+            client = world.program("curl", "-sS", f"http://{LINUX}:8000/")
+            assert client.line() == "<p>Served by Postern.</p>"
+            client.process.wait(10)
+            wait_until(lambda: "LISTEN" not in world.cli("ss"), 10, "the listener is gone")
+    rounds(3)
+    before, descriptors = daemon.resident_bytes(), daemon.descriptors()
+    rounds(5 if QUICK else 25)
+    wait_until(lambda: world.show("stats")["applications"] == [], 10, "no application is left")
+    assert daemon.descriptors() == descriptors
+    grown = daemon.resident_bytes() - before
+    note(f"resident memory grew by {grown // 1024} KiB")
+    assert grown < 4 * MIB
+
+
 # ---- waiting ----
 
 def serve_kernel_echo(world, port=9000):

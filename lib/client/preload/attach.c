@@ -19,9 +19,8 @@ static bool still_attached(void) {
 /* What is left of a socket that stayed with the parent is its placeholder. */
 static void forget_sockets(void) {
   for (int fd = 0; fd < entry_high(); ++fd) {
-    const enum kind kind = kind_of(entry_of(fd));
-    if (kind == POSTERN) entry_take(fd);
-    if (kind == UNDECIDED) entry_set(fd, entry_make(UNDECIDED, NO_SOCKET));
+    if (is_decided(entry_of(fd))) entry_take(fd);
+    if (kind_of(entry_of(fd)) == UNDECIDED) entry_set(fd, entry_make(UNDECIDED, NO_SOCKET));
   }
 }
 

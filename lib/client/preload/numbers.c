@@ -16,7 +16,7 @@ static void forget(int fd, uint32_t entry) {
   const int error = errno;
   const enum kind kind = kind_of(entry);
   if (kind == UNDECIDED) epoll_forget(fd);
-  if ((kind == POSTERN || kind == UNDECIDED) && value_of(entry) != NO_SOCKET) {
+  if ((is_decided(entry) || kind == UNDECIDED) && value_of(entry) != NO_SOCKET) {
     postern_close(value_of(entry));
   }
   if (kind == EPOLL) epoll_release(value_of(entry));
@@ -61,7 +61,7 @@ EXPORT void closefrom(int from) { close_range(from < 0 ? 0 : (unsigned)from, ~0U
 static int adopt(int from, int to, uint32_t entry) {
   if (entry == 0 || to < 0 || borrowed_memory()) return to;
   const enum kind kind = kind_of(entry);
-  const bool socket = kind == POSTERN || kind == UNDECIDED;
+  const bool socket = is_decided(entry) || kind == UNDECIDED;
   int value = value_of(entry);
   if (socket && value != NO_SOCKET) value = postern_dup(value);
   if (value < 0 || to >= TABLE_SIZE) {
@@ -99,19 +99,27 @@ EXPORT int dup3(int from, int to, int flags) { return dup_onto(from, to, flags, 
 /* ---- fcntl ---- */
 
 static bool has_socket(uint32_t entry) {
-  return (kind_of(entry) == POSTERN || kind_of(entry) == UNDECIDED) && value_of(entry) != NO_SOCKET;
+  return (is_decided(entry) || kind_of(entry) == UNDECIDED) && value_of(entry) != NO_SOCKET;
 }
 
 /* The placeholder of an accepted socket is one description with many others': it does not tell. */
 static int get_flags(int fd, uint32_t entry) {
   const int flags = real()->fcntl(fd, F_GETFL);
-  if (flags < 0 || kind_of(entry) != POSTERN) return flags;
-  return (flags & ~O_NONBLOCK) | (postern_get_nonblocking(value_of(entry)) == 1 ? O_NONBLOCK : 0);
+  if (flags < 0 || !is_decided(entry)) return flags;
+  const bool now =
+      is_both(entry) ? kind_of(entry) == BOTH_NOW : postern_get_nonblocking(value_of(entry)) == 1;
+  return (flags & ~O_NONBLOCK) | (now ? O_NONBLOCK : 0);
+}
+
+static int set_nonblocking(int fd, uint32_t entry, bool on) {
+  if (!is_both(entry)) return postern_set_nonblocking(value_of(entry), on);
+  both_set_nonblocking(fd, on);
+  return 0;
 }
 
 static int set_flags(int fd, uint32_t entry, int flags) {
   if ((flags & O_ASYNC) != 0) return fail(EINVAL); /* SIGIO is not served */
-  if (postern_set_nonblocking(value_of(entry), (flags & O_NONBLOCK) != 0) != 0) return -1;
+  if (set_nonblocking(fd, entry, (flags & O_NONBLOCK) != 0) != 0) return -1;
   return kind_of(entry) == UNDECIDED ? real()->fcntl(fd, F_SETFL, flags) : 0;
 }
 
@@ -153,10 +161,10 @@ static int store_count(int count, void* to) {
 
 static int ioctl_socket(int fd, uint32_t entry, unsigned long request, void* argument) {
   const int pd = value_of(entry);
-  const bool decided = kind_of(entry) == POSTERN;
+  const bool decided = is_decided(entry);
   switch (request) {
     case FIONBIO:
-      if (postern_set_nonblocking(pd, *(const int*)argument != 0) != 0) return -1;
+      if (set_nonblocking(fd, entry, *(const int*)argument != 0) != 0) return -1;
       return decided ? 0 : real()->ioctl(fd, request, argument);
     case FIONREAD: /* SIOCINQ */
       if (decided) return store_count(postern_available(pd), argument);

@@ -91,11 +91,19 @@ bool policy_is_kernel(const struct policy* policy, const struct sockaddr* addres
   return false;
 }
 
+bool policy_wants_both(const struct policy* policy, const struct sockaddr* address,
+                       socklen_t length) {
+  uint8_t a[16];
+  return policy->both && read_address(address, length, a) && is_wildcard(a);
+}
+
 static struct policy ours;
 
 static void read_environment(void) {
   const char* list = getenv("POSTERN_KERNEL");
   const char* shim = getenv("POSTERN_SHIM");
+  const char* both = getenv("POSTERN_BOTH");
+  ours.both = both != NULL && strcmp(both, "1") == 0;
   ours.off = shim != NULL && strcmp(shim, "0") == 0;
   if (list != NULL) (void)policy_add(&ours, list); /* `postern run` has checked it */
 }

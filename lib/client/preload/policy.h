@@ -3,6 +3,7 @@
  * The environment is set by `postern run`:
  *   POSTERN_KERNEL   addresses and networks whose sockets are the kernel's, separated by commas
  *   POSTERN_SHIM     0: everything is
+ *   POSTERN_BOTH     1: stream sockets that are bound to a wildcard are the kernel's as well
  * The loopback networks are the kernel's in any case, as is what is not an internet address. IPv6
  * is, too, unless the address is a wildcard or carries IPv4: Postern does not speak it yet. */
 #ifndef POSTERN_PRELOAD_POLICY_H
@@ -24,6 +25,7 @@ struct network {
 enum { MAX_NETWORKS = 64 };
 struct policy {
   bool off;
+  bool both; /* a wildcard listener listens on the kernel's side as well */
   uint32_t count;
   struct network networks[MAX_NETWORKS];
 };
@@ -35,6 +37,9 @@ bool policy_covers(const struct policy* policy, int domain, int type, int protoc
 /* True if an address is the kernel's. `connecting`: to it, else bound to it. */
 bool policy_is_kernel(const struct policy* policy, const struct sockaddr* address, socklen_t length,
                       bool connecting);
+/* True if the socket that is bound to the address is to listen on both sides. */
+bool policy_wants_both(const struct policy* policy, const struct sockaddr* address,
+                       socklen_t length);
 /* The process's own. */
 const struct policy* policy_get(void);
 

@@ -65,18 +65,18 @@ static void queue_return(postern_queue* q) {
 /* ---- poll ---- */
 
 /* One call. `theirs` is `fds` without Postern's sockets, with room for the queue's descriptor;
- * `ours` is Postern's sockets. */
+ * `ours` is Postern's sockets, `places` their places in `fds`. A listener on both sides is in both.
+ */
 struct polling {
   struct pollfd* fds;
   nfds_t count;
   struct pollfd* theirs;
   struct postern_pollfd* ours;
+  nfds_t* places;
   nfds_t our_count;
   bool sets; /* there are epoll sets with Postern's sockets */
 };
 
-/* Sorts the descriptors. An entry of `ours` stands for the next entry of `fds` that is Postern's.
- */
 static void sort(struct polling* p) {
   p->our_count = 0;
   p->sets = false;
@@ -85,7 +85,8 @@ static void sort(struct polling* p) {
     p->theirs[i] = p->fds[i];
     if (p->fds[i].fd < 0) continue;
     if (is_postern(p->fds[i].fd, &pd)) {
-      p->theirs[i].fd = -1;
+      if (!is_both(entry_of(p->fds[i].fd))) p->theirs[i].fd = -1;
+      p->places[p->our_count] = i;
       p->ours[p->our_count++] = (struct postern_pollfd){.fd = pd, .events = p->fds[i].events};
     } else if (epoll_has_postern(p->fds[i].fd)) {
       p->sets = true;
@@ -96,11 +97,11 @@ static void sort(struct polling* p) {
 /* Puts both results into the program's array. Returns how many there are. */
 static int merge(struct polling* p) {
   int ready = 0;
-  nfds_t our = 0;
   for (nfds_t i = 0; i < p->count; ++i) {
-    const bool postern = p->fds[i].fd >= 0 && p->theirs[i].fd < 0;
-    p->fds[i].revents = postern ? p->ours[our++].revents : p->theirs[i].revents;
-    if (p->fds[i].fd < 0) p->fds[i].revents = 0;
+    p->fds[i].revents = p->theirs[i].fd >= 0 ? p->theirs[i].revents : 0;
+  }
+  for (nfds_t i = 0; i < p->our_count; ++i) p->fds[p->places[i]].revents |= p->ours[i].revents;
+  for (nfds_t i = 0; i < p->count; ++i) {
     if (p->fds[i].revents != 0) ++ready;
   }
   return ready;
@@ -197,8 +198,8 @@ enum { ON_STACK = 32 };
 
 static bool concerns_us(const struct pollfd* fds, nfds_t count) {
   for (nfds_t i = 0; i < count; ++i) {
-    const enum kind kind = kind_of(entry_of(fds[i].fd));
-    if (kind == POSTERN || kind == EPOLL) return true;
+    const uint32_t entry = entry_of(fds[i].fd);
+    if (kind_of(entry) == EPOLL || is_decided(entry)) return true;
   }
   return false;
 }
@@ -207,12 +208,16 @@ static int poll_any(struct pollfd* fds, nfds_t count, const struct timespec* tim
                     const sigset_t* mask) {
   struct pollfd theirs[ON_STACK + 1];
   struct postern_pollfd ours[ON_STACK];
-  struct polling p = {.fds = fds, .count = count, .theirs = theirs, .ours = ours};
+  nfds_t places[ON_STACK];
+  struct polling p = {.fds = fds, .count = count, .theirs = theirs, .ours = ours, .places = places};
   if (count <= ON_STACK) return poll_sorted(&p, timeout, mask);
   if (count > TABLE_SIZE) return fail(EINVAL);
   p.theirs = malloc((count + 1) * sizeof *p.theirs);
   p.ours = malloc(count * sizeof *p.ours);
-  const int n = p.theirs != NULL && p.ours != NULL ? poll_sorted(&p, timeout, mask) : fail(ENOMEM);
+  p.places = malloc(count * sizeof *p.places);
+  const bool room = p.theirs != NULL && p.ours != NULL && p.places != NULL;
+  const int n = room ? poll_sorted(&p, timeout, mask) : fail(ENOMEM);
+  free(p.places);
   free(p.theirs);
   free(p.ours);
   return n;

@@ -30,6 +30,8 @@
 enum kind {
   KERNEL,    /* falls through */
   POSTERN,   /* value: libpostern's descriptor */
+  BOTH,      /* the same; a stream socket that is bound on both sides (both.c) */
+  BOTH_NOW,  /* the same, and non-blocking */
   UNDECIDED, /* the same; NO_SOCKET if there is none: not attached, or no slot left */
   EPOLL,     /* value: index of its struct epoll */
   PRIVATE    /* libpostern's own: the program must not touch it */
@@ -47,11 +49,17 @@ static inline int value_of(uint32_t entry) { return (int)(entry & NO_SOCKET); }
 static inline uint32_t entry_make(enum kind kind, int value) {
   return (uint32_t)kind << KIND_SHIFT | (uint32_t)value;
 }
+static inline bool is_both(uint32_t entry) {
+  return kind_of(entry) == BOTH || kind_of(entry) == BOTH_NOW;
+}
+static inline bool is_decided(uint32_t entry) {
+  return kind_of(entry) == POSTERN || is_both(entry);
+}
 /* The descriptor of libpostern, if the number is a socket of Postern's. */
 static inline bool is_postern(int fd, int* pd) {
   const uint32_t entry = entry_of(fd);
   *pd = value_of(entry);
-  return __builtin_expect(kind_of(entry) == POSTERN, 0);
+  return __builtin_expect(entry != 0, 0) && is_decided(entry);
 }
 
 static inline int fail(int error) {
@@ -84,6 +92,20 @@ enum use { FOR_BIND, FOR_CONNECT };
 int decide(int fd, const struct sockaddr* address, socklen_t length, enum use use);
 /* Settles an undecided socket that listens without having been bound. */
 int decide_unbound(int fd);
+
+/* ---- sockets.c ---- */
+/* Accepts from libpostern's listener. */
+int accept_postern(int listener, struct sockaddr* address, socklen_t* length, int flags);
+/* Nothing to accept at present. */
+bool nothing_queued(int listener);
+
+/* ---- both.c ---- */
+/* A wildcard address is bound on the kernel's side as well, if that is wanted. 0: not wanted, or
+ * done, and the number's entry says so; `bound` is the address to bind libpostern's socket to. */
+int both_bind(int fd, const struct sockaddr* address, socklen_t length,
+              struct sockaddr_storage* bound, socklen_t* bound_length);
+int both_accept(int fd, struct sockaddr* address, socklen_t* length, int flags);
+void both_set_nonblocking(int fd, bool on);
 
 /* ---- epoll.c ---- */
 /* The number now names a socket of Postern's: epoll sets that hold it follow. Under preload_lock.

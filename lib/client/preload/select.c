@@ -10,8 +10,9 @@ static bool in(int fd, const fd_set* set) { return set != NULL && FD_ISSET(fd, s
 static bool concerns_us(int count, const fd_set* r, const fd_set* w, const fd_set* e) {
   const int high = entry_high() < count ? entry_high() : count;
   for (int fd = 0; fd < high; ++fd) {
-    const enum kind kind = kind_of(entry_of(fd));
-    if ((kind == POSTERN || kind == EPOLL) && (in(fd, r) || in(fd, w) || in(fd, e))) return true;
+    const uint32_t entry = entry_of(fd);
+    if ((is_decided(entry) || kind_of(entry) == EPOLL) && (in(fd, r) || in(fd, w) || in(fd, e)))
+      return true;
   }
   return false;
 }

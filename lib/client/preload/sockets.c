@@ -20,26 +20,32 @@ EXPORT int bind(int fd, __CONST_SOCKADDR_ARG to, socklen_t length) {
   const struct sockaddr* address = to.__sockaddr__;
   int pd;
   if (kind_of(entry_of(fd)) == UNDECIDED && decide(fd, address, length, FOR_BIND) != 0) return -1;
-  return is_postern(fd, &pd) ? postern_bind(pd, address, length)
-                             : real()->bind(fd, address, length);
+  if (!is_postern(fd, &pd)) return real()->bind(fd, address, length);
+  struct sockaddr_storage bound;
+  socklen_t bound_length = sizeof bound;
+  if (both_bind(fd, address, length, &bound, &bound_length) != 0) return -1;
+  return is_both(entry_of(fd)) ? postern_bind(pd, (struct sockaddr*)&bound, bound_length)
+                               : postern_bind(pd, address, length);
 }
 
 EXPORT int listen(int fd, int backlog) {
   int pd;
   if (kind_of(entry_of(fd)) == UNDECIDED && decide_unbound(fd) != 0) return -1;
-  return is_postern(fd, &pd) ? postern_listen(pd, backlog) : real()->listen(fd, backlog);
+  if (!is_postern(fd, &pd)) return real()->listen(fd, backlog);
+  if (postern_listen(pd, backlog) != 0) return -1;
+  return is_both(entry_of(fd)) ? real()->listen(fd, backlog) : 0;
 }
 
 /* ---- accept ---- */
 
-/* Nothing there, and the program does not wait: worth finding out before a number is taken. */
-static bool would_block(int pd) {
-  struct postern_pollfd look = {.fd = pd, .events = POLLIN};
-  return postern_get_nonblocking(pd) == 1 && postern_poll(&look, 1, 0) == 0;
+bool nothing_queued(int listener) {
+  struct postern_pollfd look = {.fd = listener, .events = POLLIN};
+  return postern_poll(&look, 1, 0) == 0;
 }
 
-static int accept_postern(int listener, struct sockaddr* address, socklen_t* length, int flags) {
-  if (would_block(listener)) return fail(EAGAIN);
+int accept_postern(int listener, struct sockaddr* address, socklen_t* length, int flags) {
+  /* Worth finding out before a number is taken, if the program does not wait. */
+  if (postern_get_nonblocking(listener) == 1 && nothing_queued(listener)) return fail(EAGAIN);
   const int fd = placeholder(flags); /* first: what was accepted could not be put back */
   if (fd < 0) return -1;
   const int pd = postern_accept4(listener, address, length, flags);
@@ -56,6 +62,7 @@ static int accept_postern(int listener, struct sockaddr* address, socklen_t* len
 EXPORT int accept4(int fd, __SOCKADDR_ARG from, socklen_t* length, int flags) {
   struct sockaddr* address = from.__sockaddr__;
   int pd;
+  if (is_both(entry_of(fd))) return both_accept(fd, address, length, flags);
   return is_postern(fd, &pd) ? accept_postern(pd, address, length, flags)
                              : real()->accept4(fd, address, length, flags);
 }
@@ -78,6 +85,7 @@ EXPORT int connect(int fd, __CONST_SOCKADDR_ARG to, socklen_t length) {
 
 EXPORT int shutdown(int fd, int how) {
   int pd;
+  if (is_both(entry_of(fd))) real()->shutdown(fd, how);
   return is_postern(fd, &pd) ? postern_shutdown(pd, how) : real()->shutdown(fd, how);
 }
 
@@ -102,18 +110,20 @@ EXPORT int getpeername(int fd, __SOCKADDR_ARG to, socklen_t* length) {
 EXPORT int getsockopt(int fd, int level, int option, void* value, socklen_t* length) {
   const uint32_t entry = entry_of(fd);
   const bool undecided = kind_of(entry) == UNDECIDED && value_of(entry) != NO_SOCKET;
-  return undecided || kind_of(entry) == POSTERN
+  return undecided || is_decided(entry)
              ? postern_getsockopt(value_of(entry), level, option, value, length)
              : real()->getsockopt(fd, level, option, value, length);
 }
 
-/* Before it is decided a socket takes an option only if both kinds of sockets do. */
+/* Before it is decided a socket takes an option only if both kinds of sockets do; and so does one
+ * that is both. */
 EXPORT int setsockopt(int fd, int level, int option, const void* value, socklen_t length) {
   const uint32_t entry = entry_of(fd);
   if (kind_of(entry) == POSTERN) {
     return postern_setsockopt(value_of(entry), level, option, value, length);
   }
-  if (kind_of(entry) == UNDECIDED && value_of(entry) != NO_SOCKET &&
+  const bool has_both = kind_of(entry) == UNDECIDED || is_both(entry);
+  if (has_both && value_of(entry) != NO_SOCKET &&
       postern_setsockopt(value_of(entry), level, option, value, length) != 0) {
     return -1;
   }
