@@ -3,6 +3,7 @@
 // whole again when its last small chunk returns.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -35,6 +36,10 @@ class ChunkPool {
   void free(uint32_t unit, uint32_t units) noexcept;
 
   [[nodiscard]] uint32_t free_units() const noexcept { return free_units_; }
+  // Payload that is sure to find room, in small chunks, at most 1 GiB.
+  [[nodiscard]] uint32_t free_bytes() const noexcept {
+    return std::min<uint32_t>(free_units_, (1U << 30) / kChunkUnit) * kSmallPayload;
+  }
   [[nodiscard]] uint32_t used_units() const noexcept { return usable_units_ - free_units_; }
 
   [[nodiscard]] ChunkHeader* header(uint32_t unit) const noexcept {

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "base/intrusive_list.h"
-#include "base/random.h"
 #include "base/slab.h"
 #include "base/timer_wheel.h"
 #include "flow/flow_table.h"
@@ -110,7 +109,11 @@ class StackCore {
 
   // ---- core.cc ----
   void set_now(Time now) noexcept;
-  [[nodiscard]] uint32_t random32() noexcept { return static_cast<uint32_t>(random_() >> 32); }
+  // Not for secrets: a linear congruence, its high half, seeded by the secret.
+  [[nodiscard]] uint32_t random32() noexcept {
+    random_ = random_ * 0x5851f42d4c957f2dU + 0x14057b7ef767814fU;
+    return static_cast<uint32_t>(random_ >> 32);
+  }
   [[nodiscard]] bool find_path(const IpAddress& destination, Path* path) noexcept;
   void on_timer(Timer& timer) noexcept;
   void neighbors_settled() noexcept;
@@ -159,7 +162,14 @@ class StackCore {
   void on_acked(TcpSocket& socket) noexcept;
   void on_finished(TcpSocket& socket) noexcept;
   void network_end(TcpSocket& socket) noexcept;
-  TcpContext& tcp_context(TcpSocket& socket) noexcept;
+  // Receive memory is promised to the engine in whole: what it accepts can be stored.
+  TcpContext& tcp_context(const TcpSocket& socket) noexcept {
+    ctx_.random = random32();
+    const uint16_t app = socket.owned ? socket.app : app_of_listener(socket);
+    ctx_.receive_room =
+        app == kNoApp ? 0 : apps_[app].pool.free_bytes() + socket.rx.room_behind_stored();
+    return ctx_;
+  }
 
   // ---- tcp_open.cc ----
   Drop tcp_passive_open(Listener& listener, const ParsedPacket& parsed, const TcpSegment& syn,
@@ -199,6 +209,7 @@ class StackCore {
   [[nodiscard]] bool fits_whole(const TcpSocket& socket, const TcpSegment& segment,
                                 const TxFrame& frame) const noexcept;
   void build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
+  void build_common(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
   [[nodiscard]] size_t cut_output(std::span<TxFrame> frames) noexcept;
   uint32_t copy_payload(TcpSocket& socket, uint32_t position, uint32_t length, std::byte* out,
                         bool checksum) noexcept;
@@ -222,7 +233,12 @@ class StackCore {
   void discard_unread(TcpSocket& socket) noexcept;
 
   // ---- sockets.cc ----
-  [[nodiscard]] Socket* find_socket(SocketRef ref) const noexcept;
+  // nullptr: the handle is stale, or was never good.
+  [[nodiscard]] Socket* find_socket(SocketRef ref) const noexcept {
+    if (ref.app >= config_.max_apps) return nullptr;
+    const AppSlot* slot = apps_[ref.app].find(ref.slot, ref.generation);
+    return slot == nullptr ? nullptr : &socket_at(slot->socket);
+  }
   [[nodiscard]] TcpSocket* create_tcp() noexcept;
   void destroy_unused(TcpSocket& socket) noexcept;
   template <class T>
@@ -230,7 +246,14 @@ class StackCore {
     Socket* socket = find_socket(ref);
     return socket != nullptr && socket->kind == kind ? static_cast<T*>(socket) : nullptr;
   }
-  [[nodiscard]] Socket& socket_at(uint32_t packed) const noexcept;
+  [[nodiscard]] Socket& socket_at(uint32_t packed) const noexcept {
+    const uint32_t index = AppState::index_of(packed);
+    const SocketKind kind = AppState::kind_of(packed);
+    if (kind == SocketKind::tcp) [[likely]]
+      return tcp_[index];
+    if (kind == SocketKind::udp) return udp_[index];
+    return listeners_[index];
+  }
   void own(Socket& socket, AppId app, uint32_t slot, uint32_t generation) noexcept;
   // Cuts the socket from its application: slot, receive chain, transmit storage, news.
   void disown(Socket& socket) noexcept;
@@ -267,7 +290,7 @@ class StackCore {
   StackConfig config_;
   Time now_{};
   TcpContext ctx_;
-  Random random_;
+  uint64_t random_;
   InterfaceTable interfaces_;
   RouteTable routes_;
   TimerWheel wheel_;  // before the sockets: their timers leave it as they go
@@ -297,6 +320,13 @@ class StackCore {
   std::unique_ptr<AppState[]> apps_;
   std::vector<AppId> detaching_;  // capacity max_apps
 
+  // The current burst. Here, so that it is not cleared for each.
+  struct Burst {
+    std::array<ParsedPacket, kBurst> parsed;
+    std::array<FlowKey, kBurst> keys;      // of its TCP segments, in order
+    std::array<uint32_t, kBurst> flows;    // what they belong to
+    std::array<uint8_t, kBurst> position;  // of a packet in keys and flows
+  } burst_;
   // Connections that the current burst touched, and sockets that ended in it.
   std::array<TcpSocket*, kBurst> batch_{};
   size_t batch_size_ = 0;

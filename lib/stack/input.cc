@@ -19,17 +19,13 @@ void StackCore::receive(std::span<const RxPacket> burst, Time now) noexcept {
 // Parses all, looks up all flows, then handles one packet after the other; connections that were
 // touched are settled once.
 void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
-  std::array<ParsedPacket, kBurst> parsed;
-  std::array<FlowKey, kBurst> keys;
-  std::array<uint32_t, kBurst> flows;
-  std::array<uint8_t, kBurst> position;
+  auto& [parsed, keys, flows, position] = burst_;
   wire::parse_burst({packets, n}, parsed.data());
   size_t count = 0;
   for (size_t i = 0; i < n; ++i) {
     const ParsedPacket& p = parsed[i];
     if (p.kind != PacketKind::tcp || p.drop != Drop::none || p.fragment) continue;
-    keys[count] =
-        FlowKey({p.source, p.source_port}, {p.destination, p.destination_port}, p.protocol);
+    keys[count] = FlowKey(p.source, p.source_port, p.destination, p.destination_port, p.protocol);
     position[i] = static_cast<uint8_t>(count++);
   }
   if (count != 0) flows_.find_burst(keys.data(), count, flows.data(), key_of());

@@ -115,7 +115,12 @@ int StackCore::send(SocketRef ref, uint64_t offset, uint32_t length, bool more, 
         return ENOBUFS;
     }
     socket->tcp.on_send(tcp_context(*socket), length, more);
-    settle(*socket);
+    // Egress settles what it visits, in the same turn.
+    if (socket->tcp.wants_output()) {
+      make_ready(*socket);
+    } else {
+      settle(*socket);
+    }
   }
   if (want_tx) tell_acked(*socket, socket->tx.begin(), socket->tx.outstanding());
   return 0;

@@ -5,26 +5,6 @@
 
 namespace postern {
 
-// ---- names ----
-
-Socket& StackCore::socket_at(uint32_t packed) const noexcept {
-  const uint32_t index = AppState::index_of(packed);
-  switch (AppState::kind_of(packed)) {
-    case SocketKind::udp:
-      return udp_[index];
-    case SocketKind::listener:
-      return listeners_[index];
-    default:
-      return tcp_[index];
-  }
-}
-
-Socket* StackCore::find_socket(SocketRef ref) const noexcept {
-  if (ref.app >= config_.max_apps) return nullptr;
-  const AppSlot* slot = apps_[ref.app].find(ref.slot, ref.generation);
-  return slot == nullptr ? nullptr : &socket_at(slot->socket);
-}
-
 TcpSocket* StackCore::create_tcp() noexcept {
   // The next index is known only when the object is there: the timer is told afterwards.
   TcpSocket* socket = tcp_.create();

@@ -8,27 +8,13 @@
 
 namespace postern {
 
-// Receive memory is promised to the engine in whole: what it accepts can be stored.
-TcpContext& StackCore::tcp_context(TcpSocket& socket) noexcept {
-  ctx_.random = random32();
-  ctx_.receive_room = 0;
-  const uint16_t app = socket.owned ? socket.app : app_of_listener(socket);
-  if (app != kNoApp) {
-    const uint64_t room = uint64_t{apps_[app].pool.free_units()} * ChunkPool::kSmallPayload +
-                          socket.rx.room_behind_stored();
-    ctx_.receive_room = static_cast<uint32_t>(std::min<uint64_t>(room, INT32_MAX));
-  }
-  return ctx_;
-}
-
 Drop StackCore::tcp_input(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {
   TcpSegment segment;
   if (const Drop drop = wire::parse_tcp(packet, p, &segment); drop != Drop::none) return drop;
   // The burst was looked up before its first packet was handled: flows may have come and gone.
   if (flow == kNoFlow || tcp_[flow].network_done) {
     flow = flows_.find(
-        FlowKey({p.source, p.source_port}, {p.destination, p.destination_port}, p.protocol),
-        key_of());
+        FlowKey(p.source, p.source_port, p.destination, p.destination_port, p.protocol), key_of());
     if (flow == kNoFlow) return tcp_unmatched(p, segment);
   }
   TcpSocket& socket = tcp_[flow];
