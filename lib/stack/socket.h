@@ -78,6 +78,7 @@ struct TcpSocket : Socket, ListNode<ChildTag> {
   uint8_t ttl = 64;
   bool opened = false;  // connect() was called, or it was accepted
   bool in_flow_table = false;
+  bool is_v4 = false;             // key has IPv4 addresses
   bool app_storage_free = false;  // the engine raised tcp_event::released
   bool counted_backlog = false;   // counts in its listener's syn_received
 };

@@ -83,6 +83,7 @@ void StackCore::inherit_options(const Listener& listener, TcpSocket& socket,
 
 bool StackCore::claim_tuple(TcpSocket& socket, const FlowKey& key) noexcept {
   socket.key = key;
+  socket.is_v4 = key.local.is_v4();
   socket.in_flow_table = flows_.insert(key, tcp_.index_of(&socket), key_of());
   return socket.in_flow_table;
 }

@@ -1,10 +1,12 @@
 // TCP segments into frames: headers, payload out of the application's memory, checksum.
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
 #include "base/checksum.h"
 #include "stack/core.h"
+#include "stack/tcp_frame.h"
 #include "wire/build.h"
 
 namespace postern {
@@ -28,9 +30,10 @@ size_t StackCore::tcp_output(TcpSocket& socket, std::span<TxFrame> frames) noexc
     return 0;
   }
   size_t n = 0;
+  TcpContext& ctx = tcp_context(socket);
   while (n < frames.size() && cut_.socket == nullptr) {
     TcpSegment segment;
-    if (!socket.tcp.next_segment(tcp_context(socket), segment)) break;
+    if (!socket.tcp.next_segment(ctx, segment)) break;
     if (resolution != NeighborTable::Resolution::resolved) {
       counters.drop(Drop::neighbor_unreachable);  // as if the network had lost it
       if (++n == frames.size()) break;
@@ -77,6 +80,9 @@ size_t StackCore::cut_output(std::span<TxFrame> frames) noexcept {
 }
 
 void StackCore::build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept {
+  if (socket.is_v4 && segment.gso_size == 0 && is_common_segment(segment)) {
+    return build_common(socket, segment, frame);
+  }
   const FlowKey& key = socket.key;
   const TxOffloads& offloads = interfaces_[socket.interface].offloads;
   const auto header = static_cast<uint32_t>(wire::tcp_header_length(segment));
@@ -104,6 +110,37 @@ void StackCore::build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame&
   } else {
     wire::finish_checksum(l4, header, sum, segment.length, key.local, key.remote, Protocol::tcp);
   }
+}
+
+// The same for what almost every segment is (tcp_frame.h).
+void StackCore::build_common(TcpSocket& socket, const TcpSegment& segment,
+                             TxFrame& frame) noexcept {
+  const Interface& interface = interfaces_[socket.interface];
+  const TxOffloads& offloads = interface.offloads;
+  const CommonHeaders headers =
+      write_common_headers(frame.data, socket.key, segment,
+                           {.destination = neighbors_.mac(socket.neighbor),
+                            .source = interface.mac,
+                            .id = ++ip_id_,
+                            .tos = static_cast<uint8_t>((socket.tos & 0xfc) | segment.ecn),
+                            .ttl = socket.ttl,
+                            .offload_ip_checksum = offloads.ip_checksum});
+  frame.length = headers.length + segment.length;
+  frame.interface = socket.interface;
+  frame.tso_mss = 0;
+  frame.l2_length = kCommonL3;
+  frame.l3_length = kCommonL4 - kCommonL3;
+  frame.l4_length = static_cast<uint8_t>(headers.length - kCommonL4);
+  frame.protocol = static_cast<uint8_t>(Protocol::tcp);
+  frame.is_v6 = false;
+  frame.needs_ip_checksum = offloads.ip_checksum;
+  frame.needs_l4_checksum = offloads.l4_checksum;
+  frame.external = {};
+  const uint32_t payload = segment.length == 0
+                               ? 0
+                               : copy_payload(socket, segment.tx_position, segment.length,
+                                              frame.data + headers.length, !offloads.l4_checksum);
+  finish_common_checksum(frame.data, headers, payload, offloads.l4_checksum);
 }
 
 // One pass over the payload. Extents were checked against the transmit region when they were

@@ -1,0 +1,123 @@
+// The common frame, written in one go: Ethernet, IPv4 without options, TCP with no option or with
+// timestamps alone. Byte for byte what the general writers of wire/build.h make of it, which write
+// everything else.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "base/byte_order.h"
+#include "base/checksum.h"
+#include "flow/flow_table.h"
+#include "wire/headers.h"
+#include "wire/packet.h"
+#include "wire/segment.h"
+
+namespace postern {
+
+inline constexpr uint32_t kCommonL3 = 14;  // where headers begin
+inline constexpr uint32_t kCommonL4 = 34;
+
+struct CommonFields {
+  const MacAddress& destination;
+  const MacAddress& source;
+  uint16_t id = 0;
+  uint8_t tos = 0;
+  uint8_t ttl = 64;
+  bool offload_ip_checksum = false;
+};
+
+struct CommonHeaders {
+  uint32_t length = 0;  // 54 or 66
+  uint32_t sum = 0;     // running sum of the pseudo-header
+};
+
+// The segment carries no option but timestamps.
+[[nodiscard]] inline bool is_common_segment(const TcpSegment& s) noexcept {
+  return !s.has_mss && !s.has_window_scale && !s.sack_permitted && s.sack_count == 0;
+}
+
+namespace detail {
+
+inline void put32(std::byte* at, uint32_t v) noexcept {
+  const be32 wire(v);
+  std::memcpy(at, &wire, sizeof wire);
+}
+
+template <class T>
+T load(const std::byte* at) noexcept {
+  T v;
+  std::memcpy(&v, at, sizeof v);
+  return v;
+}
+
+// A sum of few words to a running sum of 16 bits.
+inline uint32_t fold(uint64_t sum) noexcept {
+  sum = (sum & 0xffffffff) + (sum >> 32);
+  sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<uint32_t>((sum & 0xffff) + (sum >> 16));
+}
+
+inline void put_tcp(std::byte* at, const FlowKey& key, const TcpSegment& s) noexcept {
+  const uint32_t words = s.has_timestamps ? 8 : 5;
+  put32(at, uint32_t{key.local_port} << 16 | key.remote_port);
+  put32(at + 4, s.seq);
+  put32(at + 8, s.ack);
+  put32(at + 12, words << 28 | uint32_t{s.flags} << 16 | s.window);
+  put32(at + 16, s.urgent);  // checksum 0
+  if (!s.has_timestamps) return;
+  put32(at + 20, 0x0101080a);  // two no-operations; timestamps, 10 bytes
+  put32(at + 24, s.ts_value);
+  put32(at + 28, s.ts_echo);
+}
+
+}  // namespace detail
+
+// Writes all headers, the checksum of TCP zero. `key` has IPv4 addresses.
+inline CommonHeaders write_common_headers(std::byte* out, const FlowKey& key, const TcpSegment& s,
+                                          const CommonFields& f) noexcept {
+  using namespace detail;
+  const uint32_t tcp_header = s.has_timestamps ? 32 : 20;
+  const uint32_t l4_length = tcp_header + s.length;
+  const auto local = load<uint32_t>(reinterpret_cast<const std::byte*>(key.local.data()) + 12);
+  const auto remote = load<uint32_t>(reinterpret_cast<const std::byte*>(key.remote.data()) + 12);
+  std::memcpy(out, &f.destination, 6);
+  std::memcpy(out + 6, &f.source, 6);
+  put32(out + 12, uint32_t{wire::ether_type::ipv4} << 16 | 0x4500U | f.tos);
+  put32(out + 16, (20 + l4_length) << 16 | f.id);
+  put32(out + 20, uint32_t{wire::Ipv4Header::kDontFragment} << 16 | uint32_t{f.ttl} << 8 |
+                      static_cast<uint32_t>(Protocol::tcp));
+  std::memcpy(out + 26, &local, 4);
+  std::memcpy(out + 30, &remote, 4);
+  const uint64_t addresses = uint64_t{local} + remote;
+  be16 ip_checksum{0};
+  if (!f.offload_ip_checksum) {
+    ip_checksum =
+        checksum_finish(fold(addresses + load<uint16_t>(out + 14) +
+                             uint64_t{load<uint32_t>(out + 16)} + load<uint32_t>(out + 20)));
+  }
+  std::memcpy(out + 24, &ip_checksum, 2);
+  put_tcp(out + kCommonL4, key, s);
+  const uint32_t pseudo = fold(addresses + checksum_word(static_cast<uint16_t>(Protocol::tcp)) +
+                               checksum_word(static_cast<uint16_t>(l4_length)));
+  return {kCommonL4 + tcp_header, pseudo};
+}
+
+// Sets the checksum of TCP. `payload`: running sum of the payload. With `offload` the device adds
+// header and payload.
+inline void finish_common_checksum(std::byte* out, const CommonHeaders& headers, uint32_t payload,
+                                   bool offload) noexcept {
+  be16 checksum = std::bit_cast<be16>(checksum_fold(headers.sum));
+  if (!offload) {
+    uint64_t sum = uint64_t{headers.sum} + payload;
+    for (uint32_t at = kCommonL4; at < headers.length; at += 4) {
+      sum += detail::load<uint32_t>(out + at);
+    }
+    checksum = checksum_finish(detail::fold(sum));
+  }
+  std::memcpy(out + kCommonL4 + offsetof(wire::TcpHeader, checksum), &checksum, sizeof checksum);
+}
+
+}  // namespace postern
