@@ -39,30 +39,37 @@ Endpoint endpoint(const uint8_t address[16], uint16_t port) {
   return e;
 }
 
-shm_event to_shm(const AppEvent& e) {
-  shm_event out{};
+uint8_t type_of(const AppEvent& e) {
   switch (e.type) {
     case AppEvent::Type::update:
-      out.type = SHM_EVENT_UPDATE;
-      break;
+      return SHM_EVENT_UPDATE;
     case AppEvent::Type::accept:
-      out.type = SHM_EVENT_ACCEPT;
-      break;
+      return SHM_EVENT_ACCEPT;
     case AppEvent::Type::released:
-      out.type = SHM_EVENT_RELEASED;
       break;
   }
-  out.flags = static_cast<uint8_t>((e.new_chain ? SHM_EV_NEW_CHAIN : 0) | (e.eof ? SHM_EV_EOF : 0) |
-                                   (e.error != 0 ? SHM_EV_ERROR : 0) |
-                                   (e.connected ? SHM_EV_CONNECTED : 0));
+  return SHM_EVENT_RELEASED;
+}
+
+uint8_t flags_of(const AppEvent& e) {
+  return static_cast<uint8_t>((e.new_chain ? SHM_EV_NEW_CHAIN : 0) | (e.eof ? SHM_EV_EOF : 0) |
+                              (e.error != 0 ? SHM_EV_ERROR : 0) |
+                              (e.connected ? SHM_EV_CONNECTED : 0));
+}
+
+// All but seq. Straight into the ring: an event put together elsewhere would be loaded again before
+// its parts have left the store buffer.
+void write_event(shm_event& out, const AppEvent& e) {
+  const bool accept = e.type == AppEvent::Type::accept;
+  out.type = type_of(e);
+  out.flags = flags_of(e);
   out.error = static_cast<uint16_t>(e.error);
   out.slot = e.socket.slot;
   out.generation = e.socket.generation;
   out.rx_tail = e.rx_tail;
   out.tx_acked = e.tx_acked;
-  out.value = e.type == AppEvent::Type::accept ? e.new_slot : e.chain;
-  out.value2 = e.type == AppEvent::Type::accept ? e.new_generation : 0;
-  return out;
+  out.value = accept ? e.new_slot : e.chain;
+  out.value2 = accept ? e.new_generation : 0;
 }
 
 }  // namespace
@@ -162,7 +169,7 @@ uint32_t WorkerApps::drain(Time now) noexcept {
 
 uint32_t WorkerApps::drain_app(AppId id, App& app, Time now) noexcept {
   if (app.has_answer) {
-    app.has_answer = !push(id, app, app.answer, true);
+    app.has_answer = !after_event(id, app, app.channel->push_event(app.answer), true);
     if (app.has_answer || app.gone) return 0;
   }
   shm_command command;
@@ -298,12 +305,17 @@ bool WorkerApps::give_event(const AppEvent& event) noexcept {
   } else if (event.connected || event.eof || event.error != 0) {
     publish_socket(event.socket);
   }
-  return push(event.socket.app, app, to_shm(event), event.urgent) || app.gone;
+  shm_event* const place = app.channel->event_place();
+  if (place != nullptr) {
+    write_event(*place, event);
+    app.channel->show_event();
+  }
+  return after_event(event.socket.app, app, place != nullptr, event.urgent) || app.gone;
 }
 
-// False: no room. A full ring is a reason to ring too, or a sleeping client never makes room.
-bool WorkerApps::push(AppId id, App& app, const shm_event& event, bool urgent) noexcept {
-  const bool taken = app.channel->push_event(event);
+// Returns `taken`; false: no room. A full ring is a reason to ring too, or a sleeping client never
+// makes room.
+bool WorkerApps::after_event(AppId id, App& app, bool taken, bool urgent) noexcept {
   if (app.channel->violation() != nullptr) evict(id, app);
   if ((urgent || !taken) && !app.ring) {
     app.ring = true;

@@ -76,7 +76,7 @@ class WorkerApps {
   int send_datagram(App& app, SocketRef socket, const shm_command& command, Time now) noexcept;
   void answer(App& app, const shm_command& command, shm_event_type type, int error) noexcept;
   bool give_event(const AppEvent& event) noexcept;
-  bool push(AppId id, App& app, const shm_event& event, bool urgent) noexcept;
+  bool after_event(AppId id, App& app, bool taken, bool urgent) noexcept;
   void ring_doorbells() noexcept;
   void evict(AppId id, App& app) noexcept;
   void place(AppId id, App& app, bool hot) noexcept;

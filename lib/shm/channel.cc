@@ -139,8 +139,7 @@ bool Channel::datagram(const shm_command& command, shm_datagram* out) noexcept {
 // ---- events ----
 
 // Accepts the client's head only if it lies between the last accepted one and our own index.
-bool Channel::event_space() noexcept {
-  if (event_index_ - event_head_ < event_entries_) return true;
+bool Channel::look_for_space() noexcept {
   const uint32_t head = __atomic_load_n(&theirs_->event_head, __ATOMIC_ACQUIRE);
   if (head - event_head_ > event_index_ - event_head_) {
     return refuse("event ring: impossible head");
@@ -149,14 +148,13 @@ bool Channel::event_space() noexcept {
   return event_index_ - event_head_ < event_entries_;
 }
 
-bool Channel::push_event(shm_event event) noexcept {
-  if (violation_ != nullptr || !event_space()) return false;
-  shm_event* entry = events_ + (event_index_ & (event_entries_ - 1));
+bool Channel::push_event(const shm_event& event) noexcept {
+  shm_event* const entry = event_place();
+  if (entry == nullptr) return false;
   constexpr size_t kBody = sizeof event.seq;  // the body begins after seq
   std::memcpy(reinterpret_cast<unsigned char*>(entry) + kBody,
               reinterpret_cast<const unsigned char*>(&event) + kBody, sizeof event - kBody);
-  ++event_index_;
-  __atomic_store_n(&entry->seq, event_index_, __ATOMIC_RELEASE);
+  show_event();
   return true;
 }
 

@@ -37,7 +37,18 @@ class Channel {
   // False: the ring is full (or the client's index is impossible: violation()). A full ring is a
   // reason to ring: call doorbell_due() then, whatever the events were about, or a client that
   // sleeps on events that were not worth a bell never makes room.
-  [[nodiscard]] bool push_event(shm_event event) noexcept;
+  [[nodiscard]] bool push_event(const shm_event& event) noexcept;
+  // The same in two steps, without a copy: the place of the next event, nullptr where push_event()
+  // would say false; once all of it but `seq` is written, show_event().
+  [[nodiscard]] shm_event* event_place() noexcept {
+    if (violation_ != nullptr || !event_space()) return nullptr;
+    return events_ + (event_index_ & (event_entries_ - 1));
+  }
+  void show_event() noexcept {
+    shm_event* const entry = events_ + (event_index_ & (event_entries_ - 1));
+    ++event_index_;
+    __atomic_store_n(&entry->seq, event_index_, __ATOMIC_RELEASE);
+  }
   // After a batch of events: fence, and true if the client is asleep and has not been rung since:
   // the caller writes client_doorbell_fd(). Says whether a system call is due, does not make it.
   [[nodiscard]] bool doorbell_due() noexcept;
@@ -73,7 +84,10 @@ class Channel {
   [[nodiscard]] bool refuse(const char* reason) noexcept;
   [[nodiscard]] bool check(const shm_command& command) noexcept;
   [[nodiscard]] bool extent_inside(const shm_command& command) const noexcept;
-  [[nodiscard]] bool event_space() noexcept;
+  [[nodiscard]] bool event_space() noexcept {
+    return event_index_ - event_head_ < event_entries_ || look_for_space();
+  }
+  [[nodiscard]] bool look_for_space() noexcept;
 
   // Line 0: what every command and event touches. Geometry and indices are this side's own copies;
   // what the client claims is compared with them and never replaces them unchecked.
