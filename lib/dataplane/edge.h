@@ -36,12 +36,10 @@ inline RxPacket view_of(const rte_mbuf* packet, uint16_t interface) noexcept {
   return p;
 }
 
-// An empty frame for the stack to write into the buffer.
-inline TxFrame frame_for(rte_mbuf* packet) noexcept {
-  TxFrame f;
+// Lets the stack write into an empty buffer.
+inline void aim(TxFrame& f, rte_mbuf* packet) noexcept {
   f.data = rte_pktmbuf_mtod(packet, std::byte*);
   f.capacity = rte_pktmbuf_tailroom(packet);
-  return f;
 }
 
 // What the stack wrote, for the device: lengths and the work that is left to it.

@@ -84,7 +84,9 @@ Worker::Impl::Impl(Worker& w, const WorkerOptions& o)
   }
 }
 
-Worker::Impl::~Impl() { rte_pktmbuf_free_bulk(spare.data(), static_cast<unsigned>(spares)); }
+Worker::Impl::~Impl() {
+  rte_pktmbuf_free_bulk(spare.data() + first_spare, static_cast<unsigned>(kTxBurst - first_spare));
+}
 
 // ---- the loop ----
 

@@ -17,17 +17,14 @@ uint32_t Worker::Impl::egress() noexcept {
   for (size_t budget = kTxBudget; budget > 0 && stack.wants_egress();) {
     size_t room = 0;
     for (const auto& queue : transmit_queues) room = std::max(room, queue->room());
-    const size_t wanted = std::min({budget, room, kTxBurst});
-    if (wanted == 0 || !refill(wanted)) break;
-    const size_t n = stack.egress(now, {frames.data(), wanted});
-    for (size_t i = 0; i < n; ++i) {
+    if (room == 0 || (first_spare == kTxBurst && !refill())) break;
+    const size_t wanted = std::min({budget, room, kTxBurst - first_spare});
+    const size_t n = stack.egress(now, {&frames[first_spare], wanted});
+    for (size_t i = first_spare; i < first_spare + n; ++i) {
       seal(spare[i], frames[i]);
       transmit(spare[i], frames[i].interface);
     }
-    // Those not used come to the front.
-    std::copy(spare.begin() + static_cast<ptrdiff_t>(n),
-              spare.begin() + static_cast<ptrdiff_t>(spares), spare.begin());
-    spares -= n;
+    first_spare += n;
     sent += flush_all() + static_cast<uint32_t>(n);
     budget -= n;
     if (n < wanted) break;
@@ -35,19 +32,16 @@ uint32_t Worker::Impl::egress() noexcept {
   return sent;
 }
 
-// At least `wanted` empty frames. False: the pool is empty, the stack has to wait.
-bool Worker::Impl::refill(size_t wanted) noexcept {
-  if (spares < wanted) {
-    const auto more = static_cast<unsigned>(kTxBurst - spares);
-    if (rte_pktmbuf_alloc_bulk(pool.get(), spare.data() + spares, more) != 0) {
-      if (!starved) counters.drop(Drop::tx_no_buffer);  // once for each time it happens
-      starved = true;
-      return false;
-    }
-    starved = false;
-    spares = kTxBurst;
+// Empty frames once the last ones are used up. False: the pool is empty, the stack has to wait.
+bool Worker::Impl::refill() noexcept {
+  if (rte_pktmbuf_alloc_bulk(pool.get(), spare.data(), kTxBurst) != 0) {
+    if (!starved) counters.drop(Drop::tx_no_buffer);  // once for each time it happens
+    starved = true;
+    return false;
   }
-  for (size_t i = 0; i < wanted; ++i) frames[i] = frame_for(spare[i]);
+  starved = false;
+  first_spare = 0;
+  for (size_t i = 0; i < kTxBurst; ++i) aim(frames[i], spare[i]);
   return true;
 }
 

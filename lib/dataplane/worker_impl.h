@@ -49,7 +49,7 @@ struct Worker::Impl {
   [[nodiscard]] rte_mbuf* teach_everyone(uint16_t interface, rte_mbuf* packet) noexcept;
   void give_to(uint32_t worker, rte_mbuf* packet) noexcept;
   void deliver(rte_mbuf** packets, size_t n) noexcept;
-  bool refill(size_t used) noexcept;
+  bool refill() noexcept;
   void transmit(rte_mbuf* packet, uint16_t interface) noexcept;
   void send(rte_mbuf* packet, uint16_t interface) noexcept;
   void release_held() noexcept;
@@ -73,9 +73,10 @@ struct Worker::Impl {
   Time now{};
   Time last_work{};
   uint32_t turns = 0;
-  std::array<rte_mbuf*, kTxBurst> spare{};  // buffers of `frames`
+  // Buffers to write to next, and where the stack writes in them: from first_spare to the end.
+  std::array<rte_mbuf*, kTxBurst> spare{};
   std::array<TxFrame, kTxBurst> frames{};
-  size_t spares = 0;
+  size_t first_spare = kTxBurst;
   bool starved = false;  // the pool had none at the last try
 
   SpscRing<WorkerCall*> mailbox{kMailbox};

@@ -72,13 +72,14 @@ TEST_F(EdgeTest, FinishesWhatTheDeviceWasToDo) {
   const test::Frame right =
       test::ipv4(kTheirs, kOurs, from, to, 17, test::udp(from, to, 7, 9, payload));
   test::Frame undone = right;
-  std::memset(undone.data() + 24, 0, 2);
+  undone.at(24) = undone.at(25) = std::byte{0};
   const uint16_t pseudo = checksum_fold(
       pseudo_header_sum(IpAddress::v4(from), IpAddress::v4(to), 17, static_cast<uint32_t>(785)));
   std::memcpy(undone.data() + 40, &pseudo, 2);
 
   rte_mbuf* m = rte_pktmbuf_alloc(pool_.get());
-  TxFrame f = frame_for(m);
+  TxFrame f;
+  aim(f, m);
   ASSERT_GE(f.capacity, undone.size());
   std::memcpy(f.data, undone.data(), undone.size());
   f.length = static_cast<uint32_t>(undone.size());
@@ -98,7 +99,8 @@ TEST_F(EdgeTest, FinishesWhatTheDeviceWasToDo) {
 
 TEST_F(EdgeTest, NothingToDoSetsNoFlag) {
   rte_mbuf* m = rte_pktmbuf_alloc(pool_.get());
-  TxFrame f = frame_for(m);
+  TxFrame f;
+  aim(f, m);
   f.length = 42;
   seal(m, f);
   EXPECT_EQ(m->ol_flags, 0U);
