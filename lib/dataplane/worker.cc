@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -22,12 +21,6 @@ namespace {
 
 constexpr uint32_t kHousekeeping = 256;  // turns
 constexpr Duration kBlockedNap = 1ms;    // something waits that wakes nobody: a full ring, a device
-
-Time clock_now() noexcept {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);  // answered in user space
-  return Time(std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec));
-}
 
 uint32_t pool_size(const WorkerOptions& o) {
   uint32_t buffers = 2 * kTxBurst + 512 + 4 * Impairment::kHeld;
@@ -91,9 +84,9 @@ Worker::Impl::~Impl() {
 // ---- the loop ----
 
 void Worker::Impl::run() noexcept {
-  last_work = clock_now();
+  last_work = clock.now();
   while (!stopping.load(std::memory_order_relaxed)) {
-    if (turn(clock_now()) > 0) {
+    if (turn(clock.now()) > 0) {
       last_work = now;
       sleeper.woken_by_work();
     } else if (options.idle == IdleMode::adaptive && now - last_work >= options.idle_spin) {
@@ -140,6 +133,7 @@ uint32_t Worker::Impl::publish() noexcept {
 }
 
 void Worker::Impl::housekeeping() noexcept {
+  clock.adjust();
   counters.values[static_cast<size_t>(Counter::worker_turns)] += turns;
   turns = 0;
   for (size_t i = 0; i < kCounterCount; ++i) {

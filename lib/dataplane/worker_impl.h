@@ -13,6 +13,7 @@
 #include "dataplane/bell.h"
 #include "dataplane/sleeper.h"
 #include "dataplane/transmit.h"
+#include "dataplane/turn_clock.h"
 #include "dataplane/worker.h"
 #include "dataplane/worker_apps.h"
 #include "dpdk/compat.h"
@@ -70,6 +71,7 @@ struct Worker::Impl {
   std::unique_ptr<Impairment> rx_impairment;
   std::vector<std::unique_ptr<Impairment>> tx_impairment;  // by interface; empty: none
 
+  TurnClock clock;
   Time now{};
   Time last_work{};
   uint32_t turns = 0;
