@@ -9,17 +9,22 @@ using namespace tcp_flag;
 
 TcpInput TcpConnection::on_segment(TcpContext& ctx, const TcpSegment& s) {
   ctx.counters->add(Counter::tcp_rx_segments);
+  // Every return is of `in`, so that it is built in the caller's place: to copy what was just
+  // written word by word waits until the words have left the store buffer.
   TcpInput in;
   if (state_ == TcpState::established && fast_path(ctx, s, in)) return in;
   switch (state_) {
     case TcpState::closed:
     case TcpState::listen:
-      return TcpInput{.drop = Drop::tcp_no_socket};
+      in.drop = Drop::tcp_no_socket;
+      break;
     case TcpState::syn_sent:
-      return on_segment_syn_sent(ctx, s);
+      in = on_segment_syn_sent(ctx, s);
+      break;
     default:
-      return on_segment_synchronized(ctx, s);
+      in = on_segment_synchronized(ctx, s);
   }
+  return in;
 }
 
 // Header prediction: the next segment in order, nothing unusual about it or about us.
