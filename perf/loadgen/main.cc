@@ -59,6 +59,7 @@ class Run {
     turn_for(options_.duration);
     const Tsc ticks = rte_rdtsc() - start;
     load_->stop_measuring();
+    drain_for(options_.drain);
     result.seconds = static_cast<double>(ticks) / hz_;
     result.idle_share = static_cast<double>(idle_ticks_) / static_cast<double>(ticks);
     result.load = load_->counters();
@@ -124,6 +125,16 @@ class Run {
       }
     }
     return static_cast<double>(rte_rdtsc() - start) / hz_;
+  }
+
+  // Counts what is still to come, without asking for more.
+  void drain_for(double seconds) {
+    const Tsc end = rte_rdtsc() + static_cast<Tsc>(seconds * hz_);
+    for (Tsc now = rte_rdtsc(); !stopped && now < end; now = rte_rdtsc()) {
+      load_->receive(link_.receive(), now);
+      link_.flush();
+      if (host_) host_->step();
+    }
   }
 
   // Ends all connections and lets the link and the application run empty.

@@ -53,6 +53,8 @@ Load
                        was due, also when it had to wait (no coordinated omission)
   --warmup SECONDS     (1)
   --duration SECONDS   (5)
+  --count N            udp-flood: stop sending after N datagrams
+  --drain SECONDS      after the last was sent, go on counting answers (0)
   --checksum on|off    fill in and verify TCP and UDP checksums (on)
 
 Application side, hosted in this thread, a step each turn
@@ -151,6 +153,8 @@ enum Id {
   kRate,
   kWarmup,
   kDuration,
+  kCount,
+  kDrain,
   kChecksum,
   kHostEcho,
   kHostSink,
@@ -183,6 +187,8 @@ constexpr option kLong[] = {
     {"rate", required_argument, nullptr, kRate},
     {"warmup", required_argument, nullptr, kWarmup},
     {"duration", required_argument, nullptr, kDuration},
+    {"count", required_argument, nullptr, kCount},
+    {"drain", required_argument, nullptr, kDrain},
     {"checksum", required_argument, nullptr, kChecksum},
     {"host-echo", required_argument, nullptr, kHostEcho},
     {"host-sink", required_argument, nullptr, kHostSink},
@@ -258,6 +264,12 @@ void apply(int id, const char* name, const char* arg, Options& o) {
       break;
     case kDuration:
       o.duration = number<double>(name, arg, 0.01, 86400);
+      break;
+    case kCount:
+      o.count = number<uint64_t>(name, arg, 1, UINT64_MAX);
+      break;
+    case kDrain:
+      o.drain = number<double>(name, arg, 0, 60);
       break;
     case kChecksum:
       o.checksum = on_off(name, arg);

@@ -58,6 +58,8 @@ struct Options {
   double rate = 0;           // requests or packets per second; 0: as fast as answers allow
   double warmup = 1;         // seconds before measuring
   double duration = 5;       // seconds measured
+  uint64_t count = 0;        // udp-flood: datagrams to send, 0: without end
+  double drain = 0;          // seconds to count answers after sending
   bool checksum = true;      // fill in and verify TCP and UDP checksums
 
   // the application side

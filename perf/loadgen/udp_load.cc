@@ -26,6 +26,7 @@ class UdpLoad final : public Load {
         link_(link),
         ip_(link.mac(), link.peer_mac(), options.peer, IPPROTO_UDP),
         pace_(options.rate),
+        count_(options.count == 0 ? UINT64_MAX : options.count),
         window_(options.mode == Mode::udp_echo ? options.window : UINT32_MAX),
         patience_(rte_get_tsc_hz() / 20),
         rest_(options.size - sizeof(Stamp)) {
@@ -43,7 +44,8 @@ class UdpLoad final : public Load {
   void generate(Tsc now) override {
     if (outstanding_ != 0 && window_ != UINT32_MAX && now - last_heard_ > patience_) give_up(now);
     for (unsigned budget = Link::kBurst; budget != 0; --budget) {
-      if (outstanding_ >= window_ || link_.room() < Link::kBurst) return;
+      if (outstanding_ >= window_ || counters_.sent == count_ || link_.room() < Link::kBurst)
+        return;
       if (pace_.limited() && !pace_.due(now)) return;
       if (!send(pace_.limited() ? pace_.take() : now)) return;
     }
@@ -116,6 +118,7 @@ class UdpLoad final : public Load {
   Link& link_;
   IpTemplate ip_;
   Pace pace_;
+  uint64_t count_;
   uint32_t window_;
   uint32_t outstanding_ = 0;
   uint32_t epoch_ = 0;

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""RFC 2544 for Postern: throughput without loss (NDR) and with little (PDR), frame loss, bursts and
+latency of UDP echo by an application, as Markdown, JSON and SVG. Start it by run.sh."""
+import argparse
+import dataclasses
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+
+import method
+import report
+import rig as rigs
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def parse_arguments():
+    last = os.cpu_count() - 1
+    p = argparse.ArgumentParser(description=__doc__, prog="run.sh",
+                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.add_argument("--generator", choices=["pktgen", "loadgen"], help="default: pktgen if found")
+    p.add_argument("--pktgen", metavar="PATH", help="default: $PKTGEN, PATH, the usual places")
+    p.add_argument("--build", type=pathlib.Path, help="build directory; default: a release build")
+    p.add_argument("--sizes", default="64,128,256,512,1024,1280,1518", help="frame sizes with FCS")
+    p.add_argument("--flows", default="1", help="numbers of flows, each with every size")
+    p.add_argument("--trial", type=float, default=60, help="seconds of a trial")
+    p.add_argument("--resolution", type=float, default=0.01, help="of a search, part of the ceiling")
+    p.add_argument("--repeats", type=int, default=3, help="trials that confirm a rate")
+    p.add_argument("--pdr", type=float, default=0.005, help="part of the frames that PDR may lose")
+    p.add_argument("--longest-burst", type=int, default=1_000_000)
+    p.add_argument("--burst-repeats", type=int, default=3)
+    p.add_argument("--latency-trial", type=float, default=10, help="seconds")
+    p.add_argument("--server-core", default=str(last), help="of posternd's worker")
+    p.add_argument("--client-core", default=str(max(0, last - 1)), help="of the generator")
+    p.add_argument("--app-core", default=str(max(0, last - 1)),
+                   help="of the application, with pktgen, and of pktgen's own console")
+    p.add_argument("--port", help="posternd's port, a PCI address; default: memif")
+    p.add_argument("--pktgen-port", help="pktgen's port, a PCI address; default: memif")
+    p.add_argument("--output", type=pathlib.Path, default=HERE.parent / "report")
+    p.add_argument("--name", help="of the report's files; default: rfc2544-GENERATOR")
+    options = p.parse_args()
+    if bool(options.port) != bool(options.pktgen_port):
+        p.error("--port and --pktgen-port go together")
+    if options.port and options.generator == "loadgen":
+        p.error("loadgen has no PCI ports; leave out --port")
+    return options
+
+
+def trial_facts(trial):
+    return {**dataclasses.asdict(trial), "loss": trial.loss, "sent_rate": trial.sent_rate,
+            "received_rate": trial.received_rate}
+
+
+def throughput_facts(found):
+    return {"limit": found.limit, "rate": found.rate, "repeats": found.repeats,
+            "trials": [trial_facts(t) for t in found.trials]}
+
+
+def progress(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def measure(o, generator, size, flows):
+    top = method.ceiling(generator, size, flows, o.trial)
+    progress(f"{size} bytes, {flows} flows: ceiling {top.sent_rate / 1e6:.3f} M/s, "
+             f"{top.loss * 100:.2f} % lost")
+    found = {}
+    for name, limit in (("ndr", 0.0), ("pdr", o.pdr)):
+        found[name] = method.search(generator, size, flows, o.trial, top.sent_rate, limit,
+                                    o.resolution, o.repeats,
+                                    found["ndr"].rate if found else 0.0)
+        progress(f"  {name.upper()} {found[name].rate / 1e6:.3f} M/s")
+    curve = method.loss_curve(generator, size, flows, o.trial, top.sent_rate)
+    burst, _ = method.back_to_back(generator, size, flows, o.longest_burst, 0.01, o.burst_repeats)
+    progress(f"  burst {burst} frames")
+    return {"size": size, "flows": flows, "ceiling": trial_facts(top),
+            "ndr": throughput_facts(found["ndr"]), "pdr": throughput_facts(found["pdr"]),
+            "loss_curve": [trial_facts(t) for t in curve], "back_to_back": burst, "latency": []}
+
+
+def measure_latency(o, loadgen, results):
+    for result in results:
+        for share in (0.1, 0.5, 0.9):
+            rate = result["ndr"]["rate"] * share
+            if rate > 0:
+                us = loadgen.latency(result["size"], result["flows"], rate, o.latency_trial)
+                result["latency"].append({"share": share, "rate": rate, "latency_us": us})
+                progress(f"{result['size']} bytes, {share * 100:.0f} %: p50 {us['p50']:.1f} us")
+
+
+def machine(o):
+    cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*:\s*(.*)", cpuinfo)
+    commit = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], text=True,
+                            capture_output=True, check=False).stdout.strip()
+    dpdk = subprocess.run(["pkg-config", "--modversion", "libdpdk"], text=True, capture_output=True,
+                          check=False).stdout.strip()
+    return [f"Machine: {model.group(1) if model else platform.machine()}, {os.cpu_count()} CPUs, "
+            f"load average {os.getloadavg()[0]:.1f} at the start, Linux {platform.release()}",
+            f"Software: Postern {commit or 'of no checkout'}, DPDK {dpdk}, "
+            f"Python {platform.python_version()}",
+            f"Link: {'PCI ports ' + o.port + ' and ' + o.pktgen_port if o.port else 'net_memif, copying'}"
+            ", MTU 1500, checksums in software unless the device has them",
+            f"Cores: worker {o.server_core} (spinning), generator {o.client_core}, "
+            f"application {o.client_core if o.generator == 'loadgen' else o.app_core}"]
+
+
+def limits(o, generator):
+    lines = ["IPv4. IPv6 is not measured: perf/loadgen speaks IPv4 only."]
+    if not generator.hosts_application and o.app_core == o.client_core:
+        lines.append("Application and generator share a core, because there are no more: the "
+                     "application is bounded by its half of that core, and so is every rate here.")
+    if generator.hosts_application:
+        lines.append("The generator hosts the application in its own turns, on one core.")
+    return lines
+
+
+def with_rig(o, make_generator, use):
+    rig = rigs.Rig(o)
+    try:
+        rig.start_posternd()
+        if make_generator is rigs.Pktgen:
+            rig.start_echo()
+        generator = make_generator(rig)
+        return generator, use(generator)
+    finally:
+        rig.close()
+
+
+def main():
+    o = parse_arguments()
+    sizes = [int(s) for s in o.sizes.split(",")]
+    flows = [int(f) for f in o.flows.split(",")]
+    facts = {"date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "machine": machine(o)}
+    make = rigs.Pktgen if o.generator == "pktgen" else rigs.Loadgen
+    generator, results = with_rig(
+        o, make, lambda g: [measure(o, g, size, n) for n in flows for size in sizes])
+    if not o.port:  # pktgen's own figures are of no use: it probes 100 times a second
+        with_rig(o, rigs.Loadgen, lambda g: measure_latency(o, g, results))
+    facts |= {"generator": generator.name, "limits": limits(o, generator), "settings": {
+        "trial_seconds": o.trial, "resolution": o.resolution, "repeats": o.repeats, "pdr": o.pdr,
+        "burst_repeats": o.burst_repeats, "longest_burst": o.longest_burst,
+        "latency_seconds": o.latency_trial}}
+    name = o.name or f"rfc2544-{o.generator}"
+    report.write(o.output, name, facts, results)
+    print(f"report: {o.output / name}.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
