@@ -34,7 +34,8 @@ def arguments():
 def measure(program, scenarios, directory):
     """Instructions per unit by scenario."""
     out = pathlib.Path(directory) / 'callgrind.out'
-    command = ['valgrind', '--tool=callgrind', '--collect-atstart=no',
+    # Names in full: each scenario's file is read on its own.
+    command = ['valgrind', '--tool=callgrind', '--collect-atstart=no', '--compress-strings=no',
                f'--callgrind-out-file={out}', program, *scenarios]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     if done.returncode != 0:
