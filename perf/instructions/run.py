@@ -26,7 +26,7 @@ def arguments():
     parser.add_argument('--program', required=True, help='bench_instructions')
     parser.add_argument('--compiler', required=True, help='what compiled it, as in the baseline')
     parser.add_argument('--update', action='store_true', help='write the baseline anew')
-    parser.add_argument('--keep', metavar='DIR', help="keep callgrind's files here, one a scenario")
+    parser.add_argument('--keep', metavar='DIR', help="keep callgrind's file here; name one scenario")
     parser.add_argument('scenarios', nargs='*', help='default: all')
     return parser.parse_args()
 

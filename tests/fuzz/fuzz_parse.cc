@@ -47,7 +47,14 @@ void check_tcp(const RxPacket& packet, const ParsedPacket& parsed) {
 
 void check(const RxPacket& packet) {
   const ParsedPacket parsed = wire::parse(packet);
+  ParsedPacket slowly;
+  wire::parse_any(packet, &slowly);
+  require(parsed.drop == slowly.drop);
   if (parsed.drop != Drop::none) return;
+  require(parsed.kind == slowly.kind && parsed.protocol == slowly.protocol);
+  require(parsed.source == slowly.source && parsed.destination == slowly.destination);
+  require(parsed.payload_offset == slowly.payload_offset);
+  require(parsed.payload_length == slowly.payload_length);
   require(parsed.l3_offset <= packet.length && parsed.l4_offset <= packet.length);
   require(uint64_t{parsed.payload_offset} + parsed.payload_length <= packet.length);
   require(parsed.vlan < 4095);
