@@ -26,12 +26,20 @@ static void become_all(int fd, bool kernel) {
   become(fd, kernel);
 }
 
+/* There was no daemon when the socket was made, or no slot left for it. */
+static int why_no_socket(void) {
+  if (!attached()) return ENETDOWN;
+  const int pd = postern_socket(AF_INET, SOCK_STREAM, 0);
+  if (pd < 0) return errno == ECONNABORTED ? ENETDOWN : errno;
+  postern_close(pd);
+  return ENOBUFS;
+}
+
 static int settle(int fd, bool kernel) {
   int rc = 0;
   pthread_mutex_lock(&preload_lock);
   if (kind_of(entry_of(fd)) == UNDECIDED) {
-    /* The daemon was not there when the socket was made, or had no slot left for it. */
-    if (!kernel && value_of(entry_of(fd)) == NO_SOCKET) rc = fail(attached() ? ENOBUFS : ENETDOWN);
+    if (!kernel && value_of(entry_of(fd)) == NO_SOCKET) rc = fail(why_no_socket());
     if (rc == 0) become_all(fd, kernel);
   }
   pthread_mutex_unlock(&preload_lock);

@@ -319,14 +319,20 @@ bool epoll_has_postern(int fd) {
 
 /* ---- epoll_ctl ---- */
 
+/* The kernel's part of a listener on both sides. */
+static int control_both(int epfd, int op, int fd, struct epoll_event* event) {
+  const int rc = real()->epoll_ctl(epfd, op, fd, event);
+  if (rc == 0 && op != EPOLL_CTL_MOD) count_member(epfd, op == EPOLL_CTL_ADD ? 1 : -1);
+  return rc;
+}
+
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event* event) {
   const uint32_t entry = entry_of(fd);
   if (kind_of(entry) == PRIVATE) return fail(EBADF);
   if (is_decided(entry)) {
     if (op != EPOLL_CTL_DEL && event == NULL) return fail(EFAULT);
     if (op == EPOLL_CTL_ADD && !flags_fit(event->events)) return fail(EINVAL);
-    if (is_both(entry) && real()->epoll_ctl(epfd, op, fd, event) != 0) return -1;
-    if (is_both(entry) && op == EPOLL_CTL_ADD) count_member(epfd, 1);
+    if (is_both(entry) && control_both(epfd, op, fd, event) != 0) return -1;
     return control_postern(epfd, op, value_of(entry), event);
   }
   const int rc = real()->epoll_ctl(epfd, op, fd, event);

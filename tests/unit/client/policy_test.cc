@@ -40,6 +40,20 @@ TEST(Policy, WildcardsListenOnPosternAndConnectToLoopback) {
   }
 }
 
+TEST(Policy, BothSidesAreForWildcards) {
+  struct policy policy = {};
+  sockaddr_in v4{};
+  v4.sin_family = AF_INET;
+  const auto wants = [&] {
+    return policy_wants_both(&policy, reinterpret_cast<sockaddr*>(&v4), sizeof v4);
+  };
+  EXPECT_FALSE(wants());
+  policy.both = true;
+  EXPECT_TRUE(wants());
+  inet_pton(AF_INET, "192.0.2.1", &v4.sin_addr);
+  EXPECT_FALSE(wants());
+}
+
 TEST(Policy, OtherFamiliesAndShortAddressesAreTheKernels) {
   const struct policy policy = {};
   sockaddr_in v4{};
