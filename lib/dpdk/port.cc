@@ -159,7 +159,7 @@ void Port::attach_device() {
   if (rte_eth_dev_get_port_by_name(device_.c_str(), &id) != 0) {
     if (!pci.empty()) {
       throw DpdkError(
-          "DPDK does not drive this device; bind it to vfio-pci with dpdk-devbind.py, and see that "
+          "DPDK does not drive this device; bind it with deploy/nic.sh bind, and see that "
           "no other process uses it");
     }
     id = make_virtual(arguments);
@@ -269,7 +269,9 @@ void Port::apply_mtu_and_mac() {
     }
   }
   rte_ether_addr address{};
-  if (options_.mac) {
+  // What is the device's is the kernel's end's too, and the kernel talks to nobody who has its own.
+  const bool shared = driver_ == "net_tap";
+  if (options_.mac && !shared) {
     std::memcpy(address.addr_bytes, options_.mac->bytes.data(), RTE_ETHER_ADDR_LEN);
     const int set = rte_eth_dev_default_mac_addr_set(id_, &address);
     // A device without an address filter receives for any address; ours is then the stack's alone.
@@ -279,6 +281,8 @@ void Port::apply_mtu_and_mac() {
   }
   check(rte_eth_macaddr_get(id_, &address), "MAC address");
   std::memcpy(mac_.bytes.data(), address.addr_bytes, RTE_ETHER_ADDR_LEN);
+  if (shared) mac_.bytes[5] ^= 1;
+  if (options_.mac) mac_ = *options_.mac;
   if (mac_.is_zero()) {  // net_ring and net_null have none: a local one, different per port
     mac_ = {{0x02, 'p', 's', 't', static_cast<uint8_t>(id_ >> 8), static_cast<uint8_t>(id_)}};
   }
@@ -295,7 +299,10 @@ void Port::setup_queues() {
     const uint32_t frame = traits_of(driver_).socket_family == AF_PACKET
                                ? af_packet_slot(options_.mtu)
                                : std::max(max_frame(), 2048U);
-    const uint32_t buffers = queues_ * (uint32_t{rx} + kPerQueue);
+    // net_af_xdp sends from this pool as well. Its fill ring holds 2,048, and it empties its
+    // completion ring of 2,048 only when half of that is waiting.
+    const uint32_t rings = traits_of(driver_).socket_family == AF_XDP ? 2 * 2048 : 0;
+    const uint32_t buffers = queues_ * (uint32_t{rx} + kPerQueue + rings);
     rx_pool_ = std::make_unique<PacketPool>("rx" + std::to_string(id_), buffers, frame, socket_);
   }
   std::vector<int> xdp_before = sockets_of_family(AF_XDP);
