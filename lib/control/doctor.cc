@@ -99,10 +99,9 @@ void Examination::clock() {
   const std::string flags = cpu_flags(around_.roots);
   const bool steady = flags.find(" constant_tsc ") != flags.npos;
   if (!flags.empty() && !steady) {
-    problem(
-        "clock", "the time stamp counter changes its rate with the core's frequency",
-        "workers tell time by it: use a processor, or a hypervisor's setting, with an invariant "
-        "time stamp counter");
+    advise("clock", "the time stamp counter may change its rate with the core's frequency",
+           "workers tell time by it: use a processor, or a hypervisor's setting, with an invariant "
+           "time stamp counter");
   } else if (current == "tsc" || current == "kvm-clock") {  // which is made of the counter
     good("clock", "clock source " + current);
   } else if (!current.empty()) {
