@@ -170,7 +170,7 @@ constexpr Verb kVerbs[] = {
      "  --socket PATH  posternd's socket for applications; default $POSTERN_SOCKET, else\n"
      "                 /run/postern/postern.sock\n",
      SIZE_MAX, false, true, run_program},
-    {"neigh", "neigh", "neighbors that ARP has resolved, or is trying to",
+    {"neigh", "neigh", "neighbors that are resolved, or being asked for, of both families",
      "Each worker keeps its own table.\n", 0, false, false, run_neigh},
     {"drops", "drops [-a]", "packets dropped, by reason",
      "Shows the reasons that occurred; -a shows all. A reason has the same name here, in the "

@@ -144,6 +144,7 @@ void Daemon::open_ports() {
 }
 
 void Daemon::start_workers() {
+  add_link_local(config_, ports_);
   const StackConfig stack = stack_config(config_, ports_);
   if (config_.cores.size() > 1) {
     mesh_ = std::make_unique<WorkerMesh>(static_cast<uint32_t>(config_.cores.size()));

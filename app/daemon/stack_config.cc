@@ -2,9 +2,12 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
+
+#include "ip/ipv6.h"
 
 namespace postern {
 namespace {
@@ -18,6 +21,19 @@ uint16_t interface_of(const Config& config, const std::string& name) {
 
 }  // namespace
 
+void add_link_local(Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
+  for (size_t i = 0; i < ports.size(); ++i) {
+    auto& addresses = config.ports[i].addresses;
+    const auto any = [&addresses](auto predicate) {
+      return std::any_of(addresses.begin(), addresses.end(),
+                         [&](const Prefix& p) { return predicate(p.address); });
+    };
+    if (!any([](const IpAddress& a) { return !a.is_v4(); })) continue;
+    if (any([](const IpAddress& a) { return a.is_link_local(); })) continue;
+    addresses.push_back({link_local_address(ports[i]->mac()), 64});
+  }
+}
+
 StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
   StackConfig stack;
   for (size_t i = 0; i < ports.size(); ++i) {
@@ -30,6 +46,7 @@ StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr
   }
   stack.neighbors.reachable = config.neighbor_reachable;
   stack.neighbors.entries = config.neighbor_entries;
+  stack.neighbors.duplicate_probes = config.duplicate_probes;
   stack.tcp = config.tcp;
   stack.max_connections = config.max_connections;
   const ssize_t got = getrandom(stack.secret.data(), sizeof stack.secret, 0);
@@ -50,6 +67,7 @@ WorkerOptions worker_options(const Config& config, const StackConfig& stack,
   options.idle_spin = config.idle_spin;
   for (const auto& port : ports) options.ports.push_back(port.get());
   options.stack = stack;
+  options.stack.speaks_for_host = index == 0;
   options.mesh = mesh;
   const ImpairConfig& impair = config.impair;
   options.impairment = {impair.seed,    impair.loss, impair.duplicate, impair.reorder,
@@ -84,6 +102,8 @@ PortOptions port_options(const Config& config, const PortConfig& port) {
   options.mac = port.mac;
   options.checksum_offload = port.checksum_offload == OffloadMode::automatic;
   options.rx_interrupts = !config.busy;
+  options.all_multicast = std::any_of(port.addresses.begin(), port.addresses.end(),
+                                      [](const Prefix& p) { return !p.address.is_v4(); });
   return options;
 }
 

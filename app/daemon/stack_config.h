@@ -12,6 +12,9 @@
 namespace postern {
 
 // One for all workers, with its secret. `ports` stand in the order of config.ports.
+// Gives each port that has an IPv6 address a link-local one too, unless it has one (RFC 4291 2.8).
+void add_link_local(Config& config, const std::vector<std::unique_ptr<Port>>& ports);
+
 StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr<Port>>& ports);
 
 // For the worker `index` of config.cores. mesh: null if it is the only one.

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -157,9 +158,28 @@ void neigh(Daemon& daemon, const json::object& request, const ControlReply& repl
 
 // ---- link ----
 
-json::object port_json(const PortConfig& config, const Port& port) {
+// The addresses of all ports that had to be asked for (RFC 4862).
+struct Addresses {
+  size_t count = 0;
+  std::array<AddressInfo, 1024> info;
+};
+
+std::string_view address_state(const Addresses& known, size_t port, const Prefix& address) {
+  const auto end = known.info.begin() + static_cast<std::ptrdiff_t>(known.count);
+  const auto found = std::find_if(known.info.begin(), end, [&](const AddressInfo& a) {
+    return a.interface == port && a.address == address;
+  });
+  return found == end ? "preferred" : found->state;
+}
+
+json::object port_json(const PortConfig& config, const Port& port, const Addresses& known,
+                       size_t index) {
   json::array addresses;
-  for (const Prefix& prefix : config.addresses) addresses.push_back(prefix.to_string().c_str());
+  json::object states;
+  for (const Prefix& prefix : config.addresses) {
+    addresses.push_back(prefix.to_string().c_str());
+    states[prefix.to_string()] = address_state(known, index, prefix);
+  }
   const LinkState link = port.link();
   const PortStats stats = port.stats();
   return {{"name", config.name},
@@ -170,6 +190,7 @@ json::object port_json(const PortConfig& config, const Port& port) {
           {"up", link.up},
           {"mbps", link.mbps},
           {"addresses", std::move(addresses)},
+          {"address_states", std::move(states)},
           {"queues", port.queues()},
           {"capabilities", port.capabilities()},
           {"rx_packets", stats.rx_packets},
@@ -182,12 +203,22 @@ json::object port_json(const PortConfig& config, const Port& port) {
           {"tx_errors", stats.tx_errors}};
 }
 
-json::value link(const Daemon& daemon) {
-  json::array out;
-  for (size_t i = 0; i < daemon.ports().size(); ++i) {
-    out.push_back(port_json(daemon.config().ports[i], *daemon.ports()[i]));
-  }
-  return out;
+// Worker 0 speaks for the host, so it knows first.
+void link(Daemon& daemon, const ControlReply& reply) {
+  auto known = std::make_shared<Addresses>();
+  daemon.calls().post(
+      0,
+      [known = known.get()](Worker& worker) noexcept {
+        known->count = worker.stack().list_addresses(known->info);
+        return 0;
+      },
+      [&daemon, reply, known](int) {
+        json::array out;
+        for (size_t i = 0; i < daemon.ports().size(); ++i) {
+          out.push_back(port_json(daemon.config().ports[i], *daemon.ports()[i], *known, i));
+        }
+        reply.ok(std::move(out));
+      });
 }
 
 // ---- counters ----
@@ -293,7 +324,7 @@ void register_verbs(ControlServer& server, Daemon& daemon) {
     neigh(daemon, request, reply);
   });
   server.handle("link",
-                [&daemon](const Request&, const ControlReply& reply) { reply.ok(link(daemon)); });
+                [&daemon](const Request&, const ControlReply& reply) { link(daemon, reply); });
   server.handle("drops", [&daemon](const Request& request, const ControlReply& reply) {
     reply.ok(drops_json(counters(daemon), flag(request, "all")));
   });

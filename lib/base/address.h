@@ -65,6 +65,10 @@ class IpAddress {
   [[nodiscard]] constexpr bool is_multicast() const {
     return is_v4() ? (bytes_[12] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
   }
+  // RFC 4291 2.5.6: fe80::/10. IPv4's 169.254.0.0/16 is an address like any other here.
+  [[nodiscard]] constexpr bool is_link_local() const {
+    return bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;
+  }
   [[nodiscard]] const uint8_t* data() const { return bytes_.data(); }
   [[nodiscard]] uint8_t* data() { return bytes_.data(); }
   friend constexpr bool operator==(const IpAddress& a, const IpAddress& b) {

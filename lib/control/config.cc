@@ -179,6 +179,10 @@ void read_routes(const Field& f, Draft& d) {
 }
 
 constexpr Key<Draft> kNeighbors[] = {
+    {"duplicate_probes",
+     [](const Field& f, Draft& d) {
+       d.config.duplicate_probes = static_cast<uint8_t>(f.integer(0, 10));
+     }},
     {"reachable",
      [](const Field& f, Draft& d) { d.config.neighbor_reachable = f.duration(1s, 24h); }},
     {"entries",
@@ -367,11 +371,17 @@ void check_port_names(const Draft& d) {
   }
 }
 
+constexpr uint16_t kMtuIpv6 = 1280;  // RFC 8200 5
+
 void check_addresses(const Draft& d) {
   std::vector<std::pair<IpAddress, std::string>> seen;
   for (const PortDraft& p : d.ports) {
     for (size_t i = 0; i < p.addresses.size(); ++i) {
       const IpAddress address = p.port.addresses[i].address;
+      if (!address.is_v4() && p.port.mtu < kMtuIpv6) {
+        p.addresses[i].fail("IPv6 does not go over an MTU of " + std::to_string(p.port.mtu),
+                            "give the port an mtu of at least 1280 or no IPv6 address");
+      }
       for (const auto& [other, name] : seen) {
         if (other != address) continue;
         p.addresses[i].fail("address " + address.to_string() + " is already on port " + name,
@@ -399,6 +409,14 @@ void check_gateway(const Draft& d, RouteDraft& r) {
         r.via.fail(text + " is an address of this machine itself", "give the router's address");
       }
     }
+  }
+  if (r.route.via->is_v4() != r.route.to.address.is_v4()) {
+    r.via.fail(text + " is not of the same family as " + r.route.to.to_string(),
+               "give a router of that family");
+  }
+  if (r.route.via->is_link_local()) {  // on every port's link
+    if (r.port.present()) return;
+    r.via.fail(text + " is link-local, which does not tell the port", "add \"port: NAME\"");
   }
   const PortDraft* port = port_of(d, *r.route.via);
   if (port == nullptr) {

@@ -89,6 +89,7 @@ struct Config {
   // neighbors:
   Duration neighbor_reachable = 30s;
   uint32_t neighbor_entries = 4096;
+  uint8_t duplicate_probes = 1;  // RFC 4862 DupAddrDetectTransmits
   // tcp:
   TcpConfig tcp;
   // access:

@@ -20,19 +20,33 @@ bool is_word(std::string_view text, size_t longest) {
   return !text.empty() && text.size() <= longest && std::all_of(text.begin(), text.end(), good);
 }
 
-void require_ipv4(const Field& f, const IpAddress& address) {
-  if (address.is_v4()) return;
-  f.fail("\"" + f.text() + "\" is an IPv6 address, which this version does not serve",
-         "give an IPv4 address");
-}
-
 bool is_host(const IpAddress& a) {
+  constexpr uint8_t kLoopback[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  if (!a.is_v4()) return !a.is_any() && !a.is_multicast() && a != IpAddress::v6(kLoopback);
   return !a.is_any() && !a.is_multicast() && a.v4_value() >> 24 != 127 && a.v4_value() >> 24 != 0 &&
          a.v4_value() != 0xffffffff;
 }
 
 uint32_t host_bits(const Prefix& p) {
   return p.length == 32 ? 0 : p.address.v4_value() & (0xffffffffU >> p.length);
+}
+
+// The address with all bits after the prefix zero.
+IpAddress network_of(const Prefix& p) {
+  const unsigned bits = p.length + (p.address.is_v4() ? 96U : 0U);
+  IpAddress network = p.address;
+  for (unsigned i = bits; i < 128; ++i) {
+    network.data()[i / 8] &= static_cast<uint8_t>(~(0x80U >> i % 8));
+  }
+  return network;
+}
+
+// The first address of a network, and IPv4's last one, are no host's (RFC 1122 3.2.1.3; RFC 4291
+// 2.6.1). Networks of one or two addresses have neither (RFC 3021, 6164).
+bool is_edge(const Prefix& p) {
+  if (!p.address.is_v4()) return p.length < 127 && p.address == network_of(p);
+  const uint32_t host = host_bits(p);
+  return p.length < 31 && (host == 0 || host == 0xffffffffU >> p.length);
 }
 
 constexpr std::array<std::string_view, 16> kDrivers{
@@ -117,12 +131,10 @@ Prefix read_interface_address(const Field& f) {
     f.fail('"' + text + "\" is not an address with its prefix length",
            "write it like 192.0.2.1/24");
   }
-  require_ipv4(f, prefix->address);
-  const uint32_t host = host_bits(*prefix);
-  const bool edge = prefix->length < 31 && (host == 0 || host == 0xffffffffU >> prefix->length);
-  if (!is_host(prefix->address) || prefix->length == 0 || edge) {
+  if (!is_host(prefix->address) || prefix->length == 0 || is_edge(*prefix)) {
+    const std::string like = prefix->address.is_v4() ? "192.0.2.1/24" : "2001:db8::1/64";
     f.fail('"' + text + "\" cannot be the address of a host",
-           "give a unicast address inside its network, like 192.0.2.1/24");
+           "give a unicast address inside its network, like " + like);
   }
   return *prefix;
 }
@@ -134,9 +146,7 @@ Prefix read_destination(const Field& f) {
   if (!prefix) {
     f.fail('"' + text + "\" is not a network", "write default or a network like 198.51.100.0/24");
   }
-  require_ipv4(f, prefix->address);
-  if (const uint32_t host = host_bits(*prefix); host != 0) {
-    const Prefix network{IpAddress::v4(prefix->address.v4_value() - host), prefix->length};
+  if (const Prefix network{network_of(*prefix), prefix->length}; network != *prefix) {
     f.fail('"' + text + "\" has bits set after its prefix",
            "did you mean " + network.to_string() + '?');
   }
@@ -147,7 +157,6 @@ IpAddress read_gateway(const Field& f) {
   const std::string text = f.text();
   const auto address = IpAddress::parse(text);
   if (!address) f.fail('"' + text + "\" is not an address", "write it like 192.0.2.254");
-  require_ipv4(f, *address);
   if (!is_host(*address)) f.fail('"' + text + "\" cannot be a gateway", "give a unicast address");
   return *address;
 }

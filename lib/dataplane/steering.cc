@@ -98,7 +98,7 @@ uint32_t steer_icmp6(const IpView& v, uint32_t workers) {
   if (v.transport.empty()) return kSteerHere;
   const uint8_t type = byte_at(v.transport, 0);
   if (type < 128) return quoted_owner(v, workers);
-  const bool teaches = type == 134 || type == 136 || type == 137;  // RA, NA, redirect
+  const bool teaches = type >= 134 && type <= 137;  // RA, NS, NA, redirect
   return teaches ? kSteerEveryone : 0;
 }
 

@@ -16,8 +16,8 @@ inline constexpr uint32_t kSteerEveryone = UINT32_MAX - 1;  // every worker lear
 
 // The owner of a flow is a function of its addresses and ports in either order (dpdk/rss.h). A
 // fragment belongs to the owner of its addresses alone, so that all of a packet meet. An ICMP error
-// belongs to the flow it quotes; ARP and what changes IPv6 neighbors to everyone; requests of ICMP
-// and neighbor solicitations to worker 0, which answers for all.
+// belongs to the flow it quotes; ARP and neighbor discovery to everyone, of whom only worker 0
+// answers; requests of ICMP to worker 0.
 [[nodiscard]] uint32_t steer(std::span<const std::byte> frame, uint32_t workers) noexcept;
 
 // The owner of a TCP or UDP flow.

@@ -254,6 +254,8 @@ void Port::configure(bool interrupts) {
   check(rte_eth_dev_start(id_), "starting");
   started_ = true;
   if (options_.promiscuous) check(rte_eth_promiscuous_enable(id_), "promiscuous mode");
+  // Devices without such a filter (af_packet, memif) receive groups anyway.
+  if (options_.all_multicast) (void)rte_eth_allmulticast_enable(id_);
   if (want_rss) program_rss();
   find_wait_fds(interrupts);
 }
@@ -373,8 +375,9 @@ std::string Port::capabilities() const {
   const auto add = [&text](bool has, std::string_view name) {
     if (has) text += (text.empty() ? "" : " ") + std::string(name);
   };
-  add(rx_offloads_.ip_checksum && rx_offloads_.l4_checksum, "rx-checksum");
-  add(tx_offloads_.ip_checksum && tx_offloads_.l4_checksum, "tx-checksum");
+  // Of TCP and UDP. virtio leaves that of the IPv4 header to us, which costs next to nothing.
+  add(rx_offloads_.l4_checksum, "rx-checksum");
+  add(tx_offloads_.l4_checksum, "tx-checksum");
   add(tx_offloads_.tso, "tso");
   add(multi_segment_tx_, "multi-segment");
   add(rx_offloads_.vlan_strip, "vlan-strip");

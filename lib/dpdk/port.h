@@ -27,6 +27,7 @@ struct PortOptions {
   bool checksum_offload = true;   // use what the device has
   bool rx_interrupts = true;      // so that a sleeping worker can be woken, where there are any
   bool promiscuous = false;       // needed by nothing so far
+  bool all_multicast = false;     // groups are filtered above: IPv6 needs some
 };
 
 struct LinkState {

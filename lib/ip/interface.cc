@@ -5,6 +5,28 @@
 namespace postern {
 namespace {
 
+// RFC 6724 3.1: 2 link-local, 5 site-local, 14 global; a group says its own.
+unsigned scope_of(const IpAddress& a) {
+  if (a.is_multicast()) return a.data()[1] & 15U;
+  if (a.is_link_local()) return 2;
+  return a.data()[0] == 0xfe && (a.data()[1] & 0xc0) == 0xc0 ? 5 : 14;
+}
+
+unsigned common_prefix(const IpAddress& a, const IpAddress& b, unsigned limit) {
+  unsigned n = 0;
+  while (n < limit && ((a.data()[n / 8] ^ b.data()[n / 8]) & (0x80U >> n % 8)) == 0) ++n;
+  return n;
+}
+
+// RFC 6724 5: whether source `a` is better than `b`.
+bool better_source(const Prefix& a, const Prefix& b, const IpAddress& destination) {
+  if (a.address == destination || b.address == destination) return a.address == destination;
+  const unsigned sa = scope_of(a.address), sb = scope_of(b.address), sd = scope_of(destination);
+  if (sa != sb) return sa < sb ? sa >= sd : sb < sd;
+  return common_prefix(a.address, destination, a.length) >
+         common_prefix(b.address, destination, b.length);
+}
+
 uint32_t host_mask(uint8_t length) { return length >= 32 ? 0 : UINT32_MAX >> length; }
 
 }  // namespace
@@ -13,6 +35,17 @@ void InterfaceTable::add(Interface interface) {
   for (const Prefix& prefix : interface.addresses) local_.push_back(prefix.address);
   std::sort(local_.begin(), local_.end());
   interfaces_.push_back(std::move(interface));
+}
+
+void InterfaceTable::reserve(uint16_t interface, size_t more_addresses) {
+  auto& addresses = interfaces_[interface].addresses;
+  addresses.reserve(addresses.size() + more_addresses);
+  local_.reserve(local_.size() + more_addresses);
+}
+
+void InterfaceTable::assign(uint16_t interface, const Prefix& address) noexcept {
+  interfaces_[interface].addresses.push_back(address);
+  local_.insert(std::upper_bound(local_.begin(), local_.end(), address.address), address.address);
 }
 
 bool InterfaceTable::is_local(const IpAddress& address) const noexcept {
@@ -34,16 +67,27 @@ bool InterfaceTable::is_broadcast(const IpAddress& address, uint16_t interface) 
 
 const IpAddress* InterfaceTable::select_source(const IpAddress& destination,
                                                uint16_t interface) const noexcept {
+  if (!destination.is_v4()) return select_source_v6(destination, interface);
   const Prefix* best = nullptr;
   bool best_contains = false;
   for (const Prefix& prefix : interfaces_[interface].addresses) {
-    if (prefix.address.is_v4() != destination.is_v4()) continue;
+    if (!prefix.address.is_v4()) continue;
     const bool contains = prefix.contains(destination);
     const bool better = best == nullptr || (contains && !best_contains) ||
                         (contains && best_contains && prefix.length > best->length);
     if (!better) continue;
     best = &prefix;
     best_contains = contains;
+  }
+  return best == nullptr ? nullptr : &best->address;
+}
+
+const IpAddress* InterfaceTable::select_source_v6(const IpAddress& destination,
+                                                  uint16_t interface) const noexcept {
+  const Prefix* best = nullptr;
+  for (const Prefix& prefix : interfaces_[interface].addresses) {
+    if (prefix.address.is_v4()) continue;
+    if (best == nullptr || better_source(prefix, *best, destination)) best = &prefix;
   }
   return best == nullptr ? nullptr : &best->address;
 }

@@ -288,6 +288,31 @@ void NeighborTable::update(const IpAddress& address, uint16_t interface, const M
   set_mac(index, mac, solicited && asked, now);
 }
 
+bool NeighborTable::advertise(const IpAddress& address, uint16_t interface, const MacAddress* mac,
+                              bool solicited, bool override_known, Time now) noexcept {
+  const uint32_t index = find(address, interface);
+  if (index == kNone) return false;
+  const NeighborState s = entries_[index].state;
+  const bool asked = s == NeighborState::incomplete || s == NeighborState::probe;
+  const bool unknown = s == NeighborState::incomplete || s == NeighborState::failed;
+  if (mac == nullptr && unknown) return false;
+  const MacAddress told = mac != nullptr ? *mac : entries_[index].mac;
+  if (!unknown && !override_known && told != entries_[index].mac) {
+    doubt(index, now);
+    return false;
+  }
+  set_mac(index, told, solicited && asked, now);
+  return true;
+}
+
+// Somebody contradicts what we know without claiming to know better: ask at the next use.
+void NeighborTable::doubt(uint32_t index, Time now) noexcept {
+  Entry& entry = entries_[index];
+  if (entry.state != NeighborState::reachable) return;
+  entry.state = NeighborState::stale;
+  entry.confirmed = now - options_.reachable;
+}
+
 void NeighborTable::learn(const IpAddress& address, uint16_t interface, const MacAddress& mac,
                           Time now) noexcept {
   uint32_t index = find(address, interface);

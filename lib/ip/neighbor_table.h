@@ -102,6 +102,11 @@ class NeighborTable {
   // it proves that the station hears us.
   void update(const IpAddress& address, uint16_t interface, const MacAddress& mac, bool solicited,
               Time now) noexcept;
+  // A neighbor advertisement about the station (RFC 4861 7.2.5); `mac` nullptr: it names none.
+  // False: the station is not in the table, or the message tells nothing. `solicited` counts only
+  // while we are asking.
+  bool advertise(const IpAddress& address, uint16_t interface, const MacAddress* mac,
+                 bool solicited, bool override_known, Time now) noexcept;
   // A station asked for us: worth remembering since we are about to answer.
   void learn(const IpAddress& address, uint16_t interface, const MacAddress& mac,
              Time now) noexcept;
@@ -174,6 +179,7 @@ class NeighborTable {
   void begin(uint32_t index, NeighborState state, Time now) noexcept;
   void settle(uint32_t index, NeighborState state) noexcept;
   void expire(uint32_t index, Time now) noexcept;
+  void doubt(uint32_t index, Time now) noexcept;
   void set_mac(uint32_t index, const MacAddress& mac, bool reachable, Time now) noexcept;
   void queue_probe(uint32_t index) noexcept;
   void drop_held(uint32_t index) noexcept;

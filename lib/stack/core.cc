@@ -44,10 +44,25 @@ NeighborOptions neighbor_options(const StackConfig& config) {
   return options;
 }
 
+NdOptions nd_options(const StackConfig& config) {
+  return {.probes = config.neighbors.duplicate_probes,
+          .retry = config.neighbors.retry,
+          .delay = config.neighbors.duplicate_delay,
+          .speaks = config.speaks_for_host,
+          .seed = derive(config, 9)[0]};
+}
+
+// IPv6 addresses come to it by duplicate detection.
 InterfaceTable make_interfaces(const StackConfig& config) {
   InterfaceTable table;
   for (const InterfaceConfig& i : config.interfaces) {
-    table.add({i.mac, i.mtu, i.offloads, i.addresses});
+    Interface interface {
+      i.mac, i.mtu, i.offloads, {}
+    };
+    for (const Prefix& prefix : i.addresses) {
+      if (prefix.address.is_v4()) interface.addresses.push_back(prefix);
+    }
+    table.add(std::move(interface));
   }
   return table;
 }
@@ -76,6 +91,7 @@ StackCore::StackCore(const StackConfig& config)
       wheel_(Time{}),
       neighbors_(neighbor_options(config)),
       arp_(interfaces_, neighbors_),
+      nd_(interfaces_, neighbors_, nd_options(config)),
       control_(kControlFrames, largest_frame(config)),
       icmp_limit_(config.icmp_rate),
       reset_limit_(std::max<uint32_t>(config.icmp_rate, 1000)),
@@ -97,6 +113,7 @@ StackCore::StackCore(const StackConfig& config)
   ctx_.config = &config_.tcp;
   ctx_.counters = &counters;
   ctx_.ranges = &ranges_;
+  add_addresses(config);
 }
 
 void StackCore::set_now(Time now) noexcept {
@@ -104,13 +121,29 @@ void StackCore::set_now(Time now) noexcept {
   ctx_.now = now;
 }
 
-bool StackCore::find_path(const IpAddress& destination, Path* path) noexcept {
+bool StackCore::next_hop(const IpAddress& destination, uint16_t link, NextHop* out) const noexcept {
+  if (destination.is_link_local() && link != kNoInterface) {
+    *out = {link, destination};
+    return true;
+  }
   const Route* route = routes_.lookup(destination);
   if (route == nullptr) return false;
-  path->interface = route->interface;
-  path->resolution =
-      neighbors_.resolve(route->next_hop(destination), route->interface, now_, &path->neighbor);
+  *out = {route->interface, route->next_hop(destination)};
   return true;
+}
+
+bool StackCore::find_path(const IpAddress& destination, Path* path, uint16_t link) noexcept {
+  NextHop hop;
+  if (!next_hop(destination, link, &hop)) return false;
+  path->interface = hop.interface;
+  path->resolution = neighbors_.resolve(hop.address, hop.interface, now_, &path->neighbor);
+  return true;
+}
+
+// IPv4: an address of the router's network; IPv6: RFC 6724, which looks at the destination.
+const IpAddress* StackCore::source_for(const IpAddress& destination,
+                                       const NextHop& hop) const noexcept {
+  return interfaces_.select_source(destination.is_v4() ? hop.address : destination, hop.interface);
 }
 
 // ---- time ----
@@ -126,14 +159,15 @@ void StackCore::advance(Time now) noexcept {
     counters.drop(Drop::neighbor_unreachable, neighbors_.take_failed_frames());
   }
   neighbors_settled();
-  if (arp_.next_deadline() <= now) announce();
+  if (std::min(arp_.next_deadline(), nd_.next_deadline()) <= now) announce();
   if (!detaching_.empty()) detach_some();
   reap();
 }
 
 Time StackCore::next_deadline() const noexcept {
   if (!detaching_.empty()) return Time::min();
-  return std::min({wheel_.next_deadline(), neighbors_.next_deadline(), arp_.next_deadline()});
+  return std::min({wheel_.next_deadline(), neighbors_.next_deadline(), arp_.next_deadline(),
+                   nd_.next_deadline()});
 }
 
 void StackCore::on_timer(Timer& timer) noexcept {

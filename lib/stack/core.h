@@ -2,7 +2,7 @@
 //
 //   core.cc        construction, timers, what all parts share
 //   input.cc       a burst: parse, find, hand to the protocol
-//   arp_input.cc icmp_input.cc udp_input.cc tcp_input.cc tcp_open.cc   what each protocol does
+//   arp_input.cc nd_input.cc icmp_input.cc udp_input.cc tcp_input.cc tcp_open.cc   the protocols
 //   output.cc      egress: control frames, then sockets in turn; tcp_output.cc udp_output.cc
 //   operations.cc  what applications ask for
 //   sockets.cc     life of sockets and applications
@@ -23,6 +23,7 @@
 #include "flow/listener_table.h"
 #include "ip/arp.h"
 #include "ip/interface.h"
+#include "ip/nd.h"
 #include "ip/neighbor_table.h"
 #include "ip/rate_limit.h"
 #include "ip/route_table.h"
@@ -84,6 +85,7 @@ class StackCore {
   // ---- inspect.cc ----
   size_t list_sockets(uint64_t* cursor, std::span<SocketInfo> out) const noexcept;
   size_t list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out, Time now) const noexcept;
+  size_t list_addresses(std::span<AddressInfo> out) const noexcept;
   bool socket_info(SocketRef ref, SocketInfo* out) const noexcept;
   bool tcp_info(SocketRef ref, Time now, TcpInfo* out) const noexcept;
 
@@ -100,7 +102,12 @@ class StackCore {
   static constexpr int kRecycleTurn = 64;       // TIME-WAITs cut short per turn
   static constexpr MacAddress kBroadcastMac{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
-  // A local address, an interface and a neighbor for packets to one destination.
+  static constexpr uint16_t kNoInterface = UINT16_MAX;
+  struct NextHop {
+    uint16_t interface = 0;
+    IpAddress address;
+  };
+  // An interface and a neighbor for packets to one destination.
   struct Path {
     uint16_t interface = 0;
     NeighborHandle neighbor;
@@ -114,7 +121,14 @@ class StackCore {
     random_ = random_ * 0x5851f42d4c957f2dU + 0x14057b7ef767814fU;
     return static_cast<uint32_t>(random_ >> 32);
   }
-  [[nodiscard]] bool find_path(const IpAddress& destination, Path* path) noexcept;
+  // `link`: the interface that a link-local destination is on, if it is known.
+  [[nodiscard]] bool next_hop(const IpAddress& destination, uint16_t link,
+                              NextHop* out) const noexcept;
+  [[nodiscard]] bool find_path(const IpAddress& destination, Path* path,
+                               uint16_t link = kNoInterface) noexcept;
+  // Our address towards a destination behind a next hop; nullptr: none of its family.
+  [[nodiscard]] const IpAddress* source_for(const IpAddress& destination,
+                                            const NextHop& hop) const noexcept;
   void on_timer(Timer& timer) noexcept;
   void neighbors_settled() noexcept;
 
@@ -128,6 +142,12 @@ class StackCore {
   Drop arp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
   void send_arp(const wire::ArpPacket& arp, const MacAddress& destination,
                 uint16_t interface) noexcept;
+
+  // ---- nd_input.cc ----
+  void add_addresses(const StackConfig& config);
+  Drop nd_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  void send_nd(const NdResponder::Message& message) noexcept;
+  void solicit(const NeighborTable::Probe& probe) noexcept;
 
   // ---- icmp_input.cc ----
   Drop icmp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
@@ -296,6 +316,7 @@ class StackCore {
   TimerWheel wheel_;  // before the sockets: their timers leave it as they go
   NeighborTable neighbors_;
   ArpResponder arp_;
+  NdResponder nd_;
   ControlQueue control_;
   RateLimit icmp_limit_;
   RateLimit reset_limit_;

@@ -7,6 +7,7 @@
 #include "ip/icmp.h"
 #include "stack/core.h"
 #include "wire/build.h"
+#include "wire/nd.h"
 
 namespace postern {
 namespace {
@@ -21,6 +22,7 @@ constexpr Protocol icmp_protocol(bool is_v6) { return is_v6 ? Protocol::icmp6 : 
 Drop StackCore::icmp_input(const RxPacket& packet, const ParsedPacket& p) noexcept {
   const auto type = static_cast<uint8_t>(p.source_port >> 8);
   const auto code = static_cast<uint8_t>(p.source_port);
+  if (p.is_v6 && wire::is_neighbor_message(type)) return nd_input(packet, p);
   const uint8_t echo = p.is_v6 ? wire::icmp6::echo_request : wire::icmp4::echo_request;
   if (type == echo) return code == 0 ? icmp_echo(packet, p) : Drop::icmp_ignored;
   const int error = p.is_v6 ? icmp6_errno(type, code) : icmp4_errno(type, code);
@@ -29,7 +31,13 @@ Drop StackCore::icmp_input(const RxPacket& packet, const ParsedPacket& p) noexce
 
 // RFC 792, RFC 1122 3.2.2.6, RFC 4443 4.2: the data comes back unchanged.
 Drop StackCore::icmp_echo(const RxPacket& packet, const ParsedPacket& p) noexcept {
-  if (!interfaces_.is_local(p.destination)) return Drop::icmp_ignored;  // smurf
+  IpAddress source = p.destination;
+  if (!interfaces_.is_local(source)) {
+    if (!p.is_v6) return Drop::icmp_ignored;  // smurf
+    const IpAddress* own = interfaces_.select_source(p.source, p.interface);
+    if (own == nullptr) return Drop::icmp_ignored;
+    source = *own;
+  }
   const uint32_t length = kIcmpHeader + p.payload_length;
   if (ip_header_length(p.is_v6) + length > interfaces_[p.interface].mtu) return Drop::icmp_ignored;
   if (!icmp_limit_.take(now_)) return Drop::icmp_rate_limited;
@@ -37,7 +45,7 @@ Drop StackCore::icmp_echo(const RxPacket& packet, const ParsedPacket& p) noexcep
   if (frame == nullptr) return Drop::icmp_rate_limited;
   counters.add(Counter::icmp_rx);
   std::byte* l4 = begin_ip(*frame, p.interface, MacAddress{},
-                           {.source = p.destination,
+                           {.source = source,
                             .destination = p.source,
                             .protocol = static_cast<uint8_t>(icmp_protocol(p.is_v6)),
                             .tos = p.tos,
@@ -50,7 +58,7 @@ Drop StackCore::icmp_echo(const RxPacket& packet, const ParsedPacket& p) noexcep
   wire::write_icmp(l4, reply, 0, rest.host());
   const uint32_t sum =
       copy_and_checksum(l4 + kIcmpHeader, packet.data + p.payload_offset, p.payload_length);
-  wire::finish_checksum(l4, kIcmpHeader, sum, p.payload_length, p.destination, p.source,
+  wire::finish_checksum(l4, kIcmpHeader, sum, p.payload_length, source, p.source,
                         icmp_protocol(p.is_v6));
   counters.add(Counter::icmp_tx);
   finish_control(*frame, p.source);

@@ -53,10 +53,14 @@ Drop StackCore::check_link(const ParsedPacket& p) const noexcept {
 
 Drop StackCore::check_destination(const ParsedPacket& p) const noexcept {
   if (interfaces_.is_local(p.destination)) return Drop::none;
+  if (p.is_v6) {
+    const bool member = p.destination.is_multicast() && nd_.is_member(p.destination, p.interface);
+    return member && p.kind != PacketKind::tcp ? Drop::none : Drop::ip6_not_ours;
+  }
   const bool broadcast = interfaces_.is_broadcast(p.destination, p.interface);
   // RFC 1122 3.2.1.3: only UDP and ICMP are taken from broadcasts; TCP never.
   if (broadcast && p.kind != PacketKind::tcp) return Drop::none;
-  return p.is_v6 ? Drop::ip6_not_ours : Drop::ip4_not_ours;
+  return Drop::ip4_not_ours;
 }
 
 Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {

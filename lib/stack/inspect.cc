@@ -1,4 +1,6 @@
 // Looking in: `postern ss`, `postern neigh`, getsockname.
+#include <algorithm>
+
 #include "stack/core.h"
 
 namespace postern {
@@ -77,6 +79,15 @@ size_t StackCore::list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out,
                 v.confirmed == Time{} ? Duration{} : now - v.confirmed};
   }
   if (*cursor >= neighbors_.capacity()) *cursor = UINT64_MAX;
+  return n;
+}
+
+size_t StackCore::list_addresses(std::span<AddressInfo> out) const noexcept {
+  const size_t n = std::min(out.size(), nd_.size());
+  for (size_t i = 0; i < n; ++i) {
+    const NdResponder::View v = nd_.view(i);
+    out[i] = {v.address, v.interface, address_state_name(v.state)};
+  }
   return n;
 }
 

@@ -40,7 +40,7 @@ size_t StackCore::socket_output(Socket& socket, std::span<TxFrame> frames) noexc
 // ---- frames without a socket ----
 
 size_t StackCore::control_output(std::span<TxFrame> frames) noexcept {
-  if (arp_.next_deadline() <= now_) announce();
+  if (std::min(arp_.next_deadline(), nd_.next_deadline()) <= now_) announce();
   NeighborTable::Probe probe;
   while (control_.room() && neighbors_.next_probe(&probe)) send_probe(probe);
   size_t n = 0;
@@ -68,10 +68,12 @@ void StackCore::announce() noexcept {
   while (control_.room() && arp_.next_announcement(now_, &announcement)) {
     send_arp(announcement.packet, kBroadcastMac, announcement.interface);
   }
+  NdResponder::Message message;
+  while (control_.room() && nd_.next_message(now_, &message)) send_nd(message);
 }
 
 void StackCore::send_probe(const NeighborTable::Probe& probe) noexcept {
-  if (!probe.address.is_v4()) return;
+  if (!probe.address.is_v4()) return solicit(probe);
   const Interface& interface = interfaces_[probe.interface];
   const IpAddress* source = interfaces_.select_source(probe.address, probe.interface);
   if (source == nullptr) return;
@@ -106,7 +108,7 @@ std::byte* StackCore::begin_ip(TxFrame& frame, uint16_t interface, const MacAddr
 // The frame is complete but for its destination: sends it, holds it for the neighbor, or drops it.
 void StackCore::finish_control(TxFrame& frame, const IpAddress& destination) noexcept {
   Path path;
-  if (!find_path(destination, &path)) return counters.drop(Drop::ip_no_route);
+  if (!find_path(destination, &path, frame.interface)) return counters.drop(Drop::ip_no_route);
   set_source_mac(frame, path.interface);
   if (place_frame(frame, path)) control_.commit();
 }

@@ -81,6 +81,9 @@ size_t Stack::list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out,
                              Time now) const noexcept {
   return core_->list_neighbors(cursor, out, now);
 }
+size_t Stack::list_addresses(std::span<AddressInfo> out) const noexcept {
+  return core_->list_addresses(out);
+}
 bool Stack::socket_info(SocketRef socket, SocketInfo* out) const noexcept {
   return core_->socket_info(socket, out);
 }

@@ -56,7 +56,7 @@ struct AppMemory {
 struct InterfaceConfig {
   MacAddress mac;
   uint16_t mtu = 1500;
-  std::vector<Prefix> addresses;
+  std::vector<Prefix> addresses;  // with one of IPv6, a link-local one is made unless given
   TxOffloads offloads;
 };
 
@@ -72,7 +72,9 @@ struct NeighborConfig {
   Duration retry = 1s;
   uint8_t probes = 3;
   uint32_t entries = 4096;
-  uint8_t queue = 3;  // packets held per unresolved neighbor
+  uint8_t queue = 3;             // packets held per unresolved neighbor
+  uint8_t duplicate_probes = 1;  // RFC 4862 5.1; 0: IPv6 addresses are ours at once
+  Duration duplicate_delay = 1s;
 };
 
 struct StackConfig {
@@ -87,6 +89,8 @@ struct StackConfig {
   uint16_t ephemeral_first = 32768;
   uint16_t ephemeral_last = 60999;
   uint16_t icmp_rate = 1000;  // answers per second
+  // Another worker answers, asks and announces for the host if not: ARP and NDP about ourselves.
+  bool speaks_for_host = true;
   // Secret material: ISN (RFC 6528), ports (RFC 6056), hash seeds. From the caller's CSPRNG.
   std::array<uint64_t, 4> secret{};
   // A worker among several picks outgoing ports whose replies come back to itself: returns true
@@ -133,6 +137,13 @@ struct NeighborInfo {
   uint16_t interface = 0;
   const char* state = "";  // "reachable", "stale", "incomplete", "failed", "permanent"
   Duration age{};
+};
+
+// An IPv6 address as it becomes ours.
+struct AddressInfo {
+  Prefix address;
+  uint16_t interface = 0;
+  const char* state = "";  // "tentative", "preferred", "duplicate"
 };
 
 struct Socket;
@@ -221,6 +232,7 @@ class Stack {
   // sets it to UINT64_MAX at the end.
   size_t list_sockets(uint64_t* cursor, std::span<SocketInfo> out) const noexcept;
   size_t list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out, Time now) const noexcept;
+  size_t list_addresses(std::span<AddressInfo> out) const noexcept;
   bool socket_info(SocketRef socket, SocketInfo* out) const noexcept;
   // The connection in detail; false if it is not a TCP connection.
   bool tcp_info(SocketRef socket, Time now, TcpInfo* out) const noexcept;

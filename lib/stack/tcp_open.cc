@@ -43,12 +43,12 @@ Drop StackCore::tcp_passive_open(Listener& listener, const ParsedPacket& p, cons
   if (listener.syn_received + listener.unaccepted >= listener.backlog) {
     return Drop::tcp_backlog_full;
   }
-  const Route* route = routes_.lookup(p.source);
-  if (route == nullptr) return Drop::ip_no_route;
+  NextHop hop;
+  if (!next_hop(p.source, p.interface, &hop)) return Drop::ip_no_route;
   TcpSocket* socket = create_tcp();
   if (socket == nullptr) return Drop::tcp_table_full;
   const FlowKey key({p.source, p.source_port}, {p.destination, p.destination_port}, p.protocol);
-  socket->interface = route->interface;
+  socket->interface = hop.interface;
   if (!claim_tuple(*socket, key)) {
     destroy_unused(*socket);
     return Drop::tcp_table_full;
@@ -65,7 +65,7 @@ Drop StackCore::tcp_passive_open(Listener& listener, const ParsedPacket& p, cons
   inherit_options(listener, *socket, ctx);
   socket->opened = true;
   socket->network_done = false;
-  socket->tcp.open_passive(ctx, syn, path_mss(route->interface, p.is_v6));
+  socket->tcp.open_passive(ctx, syn, path_mss(hop.interface, p.is_v6));
   settle(*socket);
   return Drop::none;
 }
@@ -94,21 +94,20 @@ int StackCore::tcp_active_open(TcpSocket& socket, const Endpoint& local,
                                const Endpoint& remote) noexcept {
   if (remote.port == 0 || remote.address.is_any()) return ECONNREFUSED;
   if (remote.address.is_multicast()) return ENETUNREACH;
-  const Route* route = routes_.lookup(remote.address);
-  if (route == nullptr) return ENETUNREACH;
+  NextHop hop;
+  if (!next_hop(remote.address, kNoInterface, &hop)) return ENETUNREACH;
   if (interfaces_.is_local(remote.address)) return EHOSTUNREACH;  // no way to ourselves yet
-  if (interfaces_.is_broadcast(remote.address, route->interface)) return EACCES;
+  if (interfaces_.is_broadcast(remote.address, hop.interface)) return EACCES;
   Endpoint from = local;
   if (from.address.is_any()) {
-    const IpAddress* source =
-        interfaces_.select_source(route->next_hop(remote.address), route->interface);
+    const IpAddress* source = source_for(remote.address, hop);
     if (source == nullptr) return EADDRNOTAVAIL;
     from.address = *source;
   } else if (!interfaces_.is_local(from.address)) {
     return EADDRNOTAVAIL;
   }
   if (from.address.is_v4() != remote.address.is_v4()) return EAFNOSUPPORT;
-  socket.interface = route->interface;
+  socket.interface = hop.interface;
   TcpContext& ctx = tcp_context(socket);
   bool reused = false;
   if (const int error = choose_port(socket, from, remote, &ctx.isn, &reused); error != 0) {
@@ -119,7 +118,7 @@ int StackCore::tcp_active_open(TcpSocket& socket, const Endpoint& local,
   if (reused) ctx.isn = isn;
   socket.opened = true;
   socket.network_done = false;
-  socket.tcp.open_active(ctx, path_mss(route->interface, !remote.address.is_v4()));
+  socket.tcp.open_active(ctx, path_mss(hop.interface, !remote.address.is_v4()));
   return 0;
 }
 

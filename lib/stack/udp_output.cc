@@ -47,7 +47,7 @@ int StackCore::udp_route(const UdpSend& item, Path* path, IpAddress* source) noe
   if (!find_path(item.remote.address, path)) return ENETUNREACH;
   *source = item.local;
   if (!source->is_any()) return 0;
-  const IpAddress* chosen = interfaces_.select_source(item.remote.address, path->interface);
+  const IpAddress* chosen = source_for(item.remote.address, {path->interface, item.remote.address});
   if (chosen == nullptr) return EADDRNOTAVAIL;
   *source = *chosen;
   return 0;

@@ -25,6 +25,10 @@ def ready():
     print("ready", flush=True)
 
 
+def family_of(host):
+    return kernel.AF_INET6 if ":" in host else kernel.AF_INET
+
+
 def listener(port, backlog=1024):
     sock = postern.Socket()
     sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_REUSEADDR, 1)
@@ -83,7 +87,7 @@ def source(args):
 
 def connect(args):
     """Connects, sends the pattern, closes its half, and reads what comes back."""
-    with postern.Socket() as conn:
+    with postern.Socket(family=family_of(args.host)) as conn:
         try:
             conn.connect(args.host, args.port)
             name = conn.getsockname()
@@ -192,12 +196,12 @@ def slow(args):
 def bind(args):
     """Attaches and binds: says the outcome, keeps the binding until its input ends."""
     try:
-        if args.udp:
-            sock = postern.Socket(kernel.SOCK_DGRAM)
-            sock.bind(args.host, args.port)
-        else:
-            sock = postern.Socket()
-            sock.bind(args.host, args.port)
+        family = family_of(args.host)
+        sock = postern.Socket(kernel.SOCK_DGRAM if args.udp else kernel.SOCK_STREAM, family=family)
+        if args.v6_only:
+            sock.setsockopt(kernel.IPPROTO_IPV6, kernel.IPV6_V6ONLY, 1)
+        sock.bind(args.host, args.port)
+        if not args.udp:
             sock.listen(16)
         say(bound=sock.getsockname())
         sys.stdin.read()
@@ -207,10 +211,10 @@ def bind(args):
 
 def udp_send(args):
     """Sends datagrams to a peer and checks that they come back."""
-    with postern.Socket(kernel.SOCK_DGRAM) as sock:
+    with postern.Socket(kernel.SOCK_DGRAM, family=family_of(args.host)) as sock:
         sock.settimeout(5)
         good = 0
-        for size in range(0, 1473, 16):
+        for size in range(0, args.largest + 1, 16):
             data = Pattern().bytes(size)
             sock.sendto(data, args.host, args.port)
             answer, peer = sock.recvfrom(2048)
@@ -226,6 +230,8 @@ def main():
     parser.add_argument("--bytes", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--udp", action="store_true")
+    parser.add_argument("--largest", type=int, default=1472, help="bytes of a datagram")
+    parser.add_argument("--v6-only", action="store_true")
     parser.add_argument("--user-timeout", type=int, default=0, help="milliseconds")
     parser.add_argument("--keepalive", action="store_true")
     parser.add_argument("--send-on", action="store_true")

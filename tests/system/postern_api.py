@@ -27,6 +27,21 @@ class SockaddrIn(ctypes.Structure):
         return kernel.inet_ntoa(bytes(self.address)), int.from_bytes(bytes(self.port), "big")
 
 
+class SockaddrIn6(ctypes.Structure):
+    _fields_ = [("family", ctypes.c_uint16), ("port", ctypes.c_uint8 * 2),
+                ("flow", ctypes.c_uint32), ("address", ctypes.c_uint8 * 16),
+                ("scope", ctypes.c_uint32)]
+
+    @classmethod
+    def of(cls, host, port):
+        return cls(kernel.AF_INET6, (ctypes.c_uint8 * 2)(*port.to_bytes(2, "big")), 0,
+                   (ctypes.c_uint8 * 16)(*kernel.inet_pton(kernel.AF_INET6, host)), 0)
+
+    def pair(self):
+        return (kernel.inet_ntop(kernel.AF_INET6, bytes(self.address)),
+                int.from_bytes(bytes(self.port), "big"))
+
+
 def last_error():
     return (_lib.postern_last_error() or b"").decode()
 
@@ -47,11 +62,13 @@ def detach():
 
 
 class Socket:
-    """One postern socket, IPv4."""
+    """One postern socket."""
 
-    def __init__(self, kind=kernel.SOCK_STREAM, fd=None):
+    def __init__(self, kind=kernel.SOCK_STREAM, fd=None, family=kernel.AF_INET):
+        self.family = family
+        self.address = SockaddrIn6 if family == kernel.AF_INET6 else SockaddrIn
         self.fd = fd if fd is not None else _checked(
-            _lib.postern_socket(kernel.AF_INET, kind, 0), "socket")
+            _lib.postern_socket(family, kind, 0), "socket")
 
     def __enter__(self):
         return self
@@ -74,21 +91,21 @@ class Socket:
         self.setsockopt(kernel.SOL_SOCKET, kernel.SO_SNDTIMEO, value)
 
     def bind(self, host, port):
-        address = SockaddrIn.of(host, port)
+        address = self.address.of(host, port)
         _checked(_lib.postern_bind(self.fd, ctypes.byref(address), ctypes.sizeof(address)), "bind")
 
     def listen(self, backlog=128):
         _checked(_lib.postern_listen(self.fd, backlog), "listen")
 
     def accept(self):
-        address = SockaddrIn()
+        address = self.address()
         length = ctypes.c_uint32(ctypes.sizeof(address))
         fd = _checked(_lib.postern_accept(self.fd, ctypes.byref(address), ctypes.byref(length)),
                       "accept")
-        return Socket(fd=fd), address.pair()
+        return Socket(fd=fd, family=self.family), address.pair()
 
     def connect(self, host, port):
-        address = SockaddrIn.of(host, port)
+        address = self.address.of(host, port)
         _checked(_lib.postern_connect(self.fd, ctypes.byref(address), ctypes.sizeof(address)),
                  "connect")
 
@@ -116,14 +133,14 @@ class Socket:
         return bytes(buffer[:self.recv_into(buffer, flags)])
 
     def sendto(self, data, host, port):
-        address = SockaddrIn.of(host, port)
+        address = self.address.of(host, port)
         return _checked(_lib.postern_sendto(
             self.fd, bytes(data), ctypes.c_size_t(len(data)), 0, ctypes.byref(address),
             ctypes.sizeof(address)), "sendto")
 
     def recvfrom(self, size):
         buffer = ctypes.create_string_buffer(size)
-        address = SockaddrIn()
+        address = self.address()
         length = ctypes.c_uint32(ctypes.sizeof(address))
         got = _checked(_lib.postern_recvfrom(
             self.fd, buffer, ctypes.c_size_t(size), 0, ctypes.byref(address),
@@ -134,7 +151,7 @@ class Socket:
         _checked(_lib.postern_shutdown(self.fd, how), "shutdown")
 
     def getsockname(self):
-        address = SockaddrIn()
+        address = self.address()
         length = ctypes.c_uint32(ctypes.sizeof(address))
         _checked(_lib.postern_getsockname(self.fd, ctypes.byref(address), ctypes.byref(length)),
                  "getsockname")

@@ -74,7 +74,7 @@ TEST(Steering, RequestsGoToWorkerZeroAndLessonsToEveryone) {
     test::put(p, {type, 0, 0, 0, 0, 0, 0, 0});
     return test::ipv6(IpAddress::v6(a), IpAddress::v6(b), 58, p);
   };
-  EXPECT_EQ(steer(icmp6(135), kWorkers), 0U);              // solicitation
+  EXPECT_EQ(steer(icmp6(135), kWorkers), kSteerEveryone);  // solicitation
   EXPECT_EQ(steer(icmp6(136), kWorkers), kSteerEveryone);  // advertisement
   EXPECT_EQ(steer(icmp6(128), kWorkers), 0U);              // echo
 }
