@@ -11,7 +11,7 @@ import textwrap
 import threading
 import time
 
-from harness import (HERE, LINUX, MIB, POSTERN, QUICK, case, note, receive_exactly, receive_to_end, run,
+from harness import (HERE, LINUX, MIB, POSTERN, QUICK, Skip, case, note, receive_exactly, receive_to_end, run,
                      spawn, wait_until)
 from pattern import Pattern
 
@@ -503,6 +503,38 @@ def node_serves(world):
     expect_large(f"http://{POSTERN}:8080/large.bin")
     expect_large(f"http://{POSTERN}:8080/upstream")
     assert idle_cpu(app) < 0.05
+
+
+# ---- PostgreSQL ----
+
+POSTGRES = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+@case(seconds=170, needs=("pgbench", "psql"))
+def postgres_serves(world):
+    """A process a connection, each waiting for its socket and the kernel's signals at once."""
+    if not POSTGRES:
+        raise Skip("PostgreSQL's server is not installed")
+    world.start()
+    data = world.scratch / "pg"
+    run("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", POSTGRES[-1] / "initdb",
+        "-D", data, "-A", "trust", "-U", "test", "-N", "--no-locale", timeout=90, cwd="/")
+    (data / "pg_hba.conf").write_text("host all all all trust\n")
+    app = world.program(POSTGRES[-1] / "postgres", "-D", data, "-c", "listen_addresses=*",
+                        "-c", f"unix_socket_directories={world.scratch}", "-c", "fsync=off")
+    world.wait_listening(5432)
+    server = ("-h", POSTERN, "-U", "test")
+    wait_until(lambda: "1" in run("psql", *server, "-Atc", "select 1", "postgres", check=False), 20,
+               "it answers")
+    large = run("psql", *server, "-Atc", "select repeat('postern', 500000)", "postgres").strip()
+    assert large == "postern" * 500000
+    run("pgbench", *server, "-i", "-s", 1, "-q", "postgres")
+    text = run("pgbench", *server, "-c", 4, "-T", 2, "postgres")
+    note(text.split("tps = ")[1].split()[0] + " transactions/s")
+    assert "number of failed transactions: 0 " in text, text
+    app.process.send_signal(signal.SIGINT)  # a fast shutdown
+    assert app.process.wait(20) == 0
+    wait_until(lambda: "LISTEN" not in world.cli("ss"), 10, "the listeners are gone")
 
 
 # ---- memcached ----
