@@ -12,6 +12,7 @@
 #include "control/config_values.h"
 #include "control/units.h"
 #include "control/yaml_reader.h"
+#include "tcp/congestion.h"
 
 namespace postern {
 namespace {
@@ -234,11 +235,16 @@ constexpr Key<Draft> kTcp[] = {
     {"mss_ipv4", read_tcp_number<&TcpConfig::mss_ipv4, 88, 8960>},
     {"mss_min", read_tcp_number<&TcpConfig::mss_min, 48, 1460>},
     {"receive_buffer", read_tcp_size<&TcpConfig::receive_buffer, 1 << 30>},
+    {"receive_buffer_max", read_tcp_size<&TcpConfig::receive_buffer_max, 1 << 30>},
     {"send_buffer", read_tcp_size<&TcpConfig::send_buffer, 1 << 24>},
     {"timestamps", read_tcp_flag<&TcpConfig::timestamps>},
     {"window_scaling", read_tcp_flag<&TcpConfig::window_scaling>},
     {"sack", read_tcp_flag<&TcpConfig::sack>},
     {"ecn", read_tcp_flag<&TcpConfig::ecn>},
+    {"congestion",
+     [](const Field& f, Draft& d) {
+       d.config.tcp.congestion = static_cast<uint8_t>(f.choice(kCongestionNames));
+     }},
 };
 
 // ---- access: ----

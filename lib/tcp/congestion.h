@@ -49,8 +49,10 @@ struct CongestionControl {
   bool exact_ecn = false;
 };
 
-inline constexpr size_t kCongestionCount = 3;
-// Index 0 is the default.
+// As `tcp.congestion` and TCP_CONGESTION name them. Index 0 is the default.
+inline constexpr std::array<std::string_view, 3> kCongestionNames{"cubic", "newreno", "dctcp"};
+inline constexpr size_t kCongestionCount = kCongestionNames.size();
+// In the same order.
 extern const std::array<CongestionControl, kCongestionCount> kCongestion;
 
 // Index of a name, or kCongestionCount.

@@ -123,6 +123,10 @@ bool TcpConnection::set_number(TcpContext& ctx, TcpOption option, uint32_t value
       progress_ms_ = to_ms(ctx.now);
       if (timer_is(Timer::rto) || timer_is(Timer::persist)) arm_retransmit(ctx);
       return true;
+    case TcpOption::pacing_rate:
+      set_pacing_rate(value);
+      flags_.output = true;
+      return true;
     case TcpOption::receive_buffer:
       return set_receive_buffer(value);
     case TcpOption::send_buffer:
@@ -192,7 +196,7 @@ void TcpConnection::close_now(TcpContext& ctx, bool tell) {
   set_state(TcpState::closed);
   flags_.syn_now = flags_.ack_now = flags_.refuse_now = flags_.probe_now = false;
   flags_.tail_now = flags_.alive_now = flags_.push_now = false;
-  flags_.ack_delayed = false;
+  flags_.ack_delayed = flags_.pace_wait = false;
   flags_.reset_now = flags_.output = tell;
   arm(Timer::none, kNever);
   ack_at_ = kNever;

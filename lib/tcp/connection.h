@@ -41,7 +41,8 @@ class TcpConnection {
   [[nodiscard]] bool wants_output() const { return flags_.output; }
   // When on_timer must be called at the latest; kNever if nothing is timed.
   [[nodiscard]] Time next_deadline() const {
-    return retransmit_at_ < ack_at_ ? retransmit_at_ : ack_at_;
+    const Time at = retransmit_at_ < ack_at_ ? retransmit_at_ : ack_at_;
+    return flags_.pace_wait && pace_at_ < at ? pace_at_ : at;
   }
   // next_segment may return up to this many payload bytes at once (in units of 1024, 64512 at
   // most), rounded down to whole segments, at least one; longer ones carry gso_size. Default: one
@@ -52,6 +53,8 @@ class TcpConnection {
 
   // Appended to the send stream; allowed from open_* on, not after on_shutdown_write.
   void on_send(TcpContext& ctx, uint32_t bytes, bool more);
+  // The last byte that was queued is urgent (MSG_OOB; RFC 6093).
+  void on_urgent();
   // The application has read up to stream position rx_head. Positions that are not between the
   // last one and rx_tail() are ignored.
   void on_consumed(TcpContext& ctx, uint32_t rx_head);
@@ -84,6 +87,9 @@ class TcpConnection {
   }
   [[nodiscard]] uint32_t tx_tail() const { return snd_end_ - iss_ - 1; }  // bytes queued so far
   [[nodiscard]] uint16_t mss() const { return mss_; }                     // payload per segment now
+  // False: no urgent data is ahead of what the application has read. Else where it ends, which may
+  // lie beyond rx_tail() (RFC 9293 3.8.5, RFC 6093: it is in the stream like other data).
+  [[nodiscard]] bool urgent_mark(uint32_t* position) const;
   // Handshake done.
   [[nodiscard]] bool synchronized() const {
     return state_ != TcpState::closed && state_ != TcpState::syn_sent &&
@@ -184,7 +190,8 @@ class TcpConnection {
   static constexpr uint8_t kQuickAcks = 8;          // segments
   static constexpr uint8_t kMaxEchoes = 4;          // per output
   static constexpr uint8_t kCongestionUnset = 255;  // until the connection opens
-  static constexpr Duration kCorkLimit = 200ms;     // as Linux; tcp(7) TCP_CORK
+  static constexpr Duration kPaceBurst = 1ms;
+  static constexpr Duration kCorkLimit = 200ms;  // as Linux; tcp(7) TCP_CORK
 
   // ---- handshake.cc ----
   void open(TcpContext& ctx, uint16_t mss);
@@ -254,8 +261,19 @@ class TcpConnection {
   void resend(TcpContext& ctx, TcpRange& r);
   uint32_t burst_limit() const {  // whole segments
     const uint32_t bytes = flags_.burst * 1024U;
-    return bytes < 2U * mss_ ? mss_ : bytes - bytes % mss_;
+    const uint32_t most = bytes < 2U * mss_ ? mss_ : bytes - bytes % mss_;
+    return flags_.rare_send ? rare_burst_limit(most) : most;
   }
+
+  // ---- rare.cc ----
+  void note_rare_send();
+  void set_pacing_rate(uint32_t bytes_per_second);
+  uint64_t pacing_rate() const;
+  bool pace_allows(const TcpContext& ctx);
+  void pace(const TcpContext& ctx, uint32_t bytes);
+  uint32_t rare_burst_limit(uint32_t most) const;
+  void fill_urgent(TcpSegment& out);
+  void check_urgent(const TcpSegment& s);
 
   // ---- recovery.cc: what is in flight, and what is lost ----
   TcpRange& range(const TcpContext& ctx, uint32_t index) {
@@ -425,6 +443,8 @@ class TcpConnection {
   uint8_t echo_marks_ = 0;         // bit by bit, the newest lowest: whether it was CE
   bool ecn_reduced_ = false;       // cwnd was reduced for the window up to recovery_point_
   bool fin_known_ = false;         // fin_seq_ holds
+  bool urgent_out_ = false;        // urgent data is not acknowledged yet
+  bool urgent_in_ = false;         // the peer has sent some
   bool window_scaling_ = false;    // negotiated
   bool tune_buffer_ = false;       // receive_buffer_ follows the application
   bool send_buffer_full_ = false;  // with Limit::sender: it cannot write
@@ -454,6 +474,10 @@ class TcpConnection {
   std::array<uint32_t, kMaxEchoes> echo_ack_{};  // RFC 8257 3.2: where CE changed, to acknowledge
   uint32_t dsack_left_ = 0;
   uint32_t dsack_right_ = 0;
+  uint32_t snd_up_ = 0;           // SND.UP, with urgent_out_
+  uint32_t rcv_up_ = 0;           // RCV.UP, with urgent_in_
+  uint32_t max_pacing_rate_ = 0;  // bytes a second, 0: not paced
+  Time pace_at_{};                // data may go from then on
 
   // Congestion control and recovery
   uint32_t ssthresh_ = UINT32_MAX;

@@ -59,6 +59,7 @@ void TcpConnection::fill_rates(const TcpContext&, TcpInfo& out) const {
   out.bytes_sent = out.bytes_acked + (synchronized() ? sent : 0) + resent_bytes_;
   out.delivery_rate = rate_us_ == 0 ? 0 : uint64_t{rate_bytes_} * 1'000'000 / rate_us_;
   out.delivery_rate_app_limited = rate_limited_;
+  out.pacing_rate = pacing_rate();
 }
 
 void TcpConnection::fill_times(const TcpContext& ctx, TcpInfo& out) const {

@@ -70,9 +70,9 @@ TcpInput TcpConnection::on_segment_synchronized(TcpContext& ctx, const TcpSegmen
   if (!check_reset(ctx, s, in)) return in;     // second; third: security, not in this world
   if (!check_syn(ctx, s, in)) return in;       // fourth
   if (!check_ack(ctx, s, in)) return in;       // fifth
-  // Sixth: the URG bit. RFC 6093: urgent data stays in the stream, the mark is not used.
-  if (!process_text(ctx, s, in)) return in;  // seventh
-  check_fin(ctx, s);                         // eighth
+  check_urgent(s);                             // sixth
+  if (!process_text(ctx, s, in)) return in;    // seventh
+  check_fin(ctx, s);                           // eighth
   return in;
 }
 

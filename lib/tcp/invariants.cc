@@ -31,7 +31,8 @@ void TcpConnection::check_invariants(const TcpContext& ctx) const {
   REQUIRE(!flags_.fin_sent || flags_.fin_queued);
   // Nothing may wait for ever: data in flight or waiting is timed, or about to be looked at.
   const bool waiting = can_send_data() && snd_una_ != send_limit();
-  REQUIRE(!waiting || flags_.timer != Timer::none || flags_.output);
+  REQUIRE(!waiting || flags_.timer != Timer::none || flags_.output || flags_.pace_wait);
+  REQUIRE(!flags_.pace_wait || flags_.rare_send);
   REQUIRE(state_ != TcpState::time_wait || ack_at_ != kNever);
   REQUIRE(state_ != TcpState::syn_sent || flags_.timer == Timer::syn || flags_.output);
 }

@@ -9,15 +9,18 @@ bool TcpConnection::next_segment(TcpContext& ctx, TcpSegment& out) {
   if (!flags_.output) return false;
   if (send_control(ctx, out)) return true;
   if (can_send_data()) {
-    if (lost_bytes_ != 0 && send_retransmission(ctx, out)) return true;
-    if (send_new(ctx, out)) return true;
+    if (!flags_.rare_send || pace_allows(ctx)) {
+      if (lost_bytes_ != 0 && send_retransmission(ctx, out)) return true;
+      if (send_new(ctx, out)) return true;
+    }
     if (send_probe(ctx, out)) return true;
-    if (timer_is(Timer::none)) arm_retransmit(ctx);
+    if (timer_is(Timer::none) && !flags_.pace_wait) arm_retransmit(ctx);
   } else if (flags_.alive_now) {
     if (send_probe(ctx, out)) return true;
   }
   if (flags_.ack_now) {
     build(ctx, out, snd_nxt_, ack);
+    if (flags_.rare_send) fill_urgent(out);
     return true;
   }
   flags_.output = false;
@@ -154,6 +157,10 @@ void TcpConnection::build_data(TcpContext& ctx, TcpSegment& out, uint32_t left, 
   if (has_fin) out.flags |= fin;
   if (right - (has_fin ? 1 : 0) == snd_end_ && length != 0) out.flags |= psh;
   if (length > mss_) out.gso_size = mss_;
+  if (flags_.rare_send) {
+    fill_urgent(out);
+    pace(ctx, length);
+  }
   ctx.counters->add(Counter::tcp_tx_bytes, length);
   if (quick_acks_ != 0 && rcv_nxt_ != irs_ + 1) quick_acks_ = 0;  // a dialogue: ACKs ride on data
 }

@@ -459,8 +459,8 @@ void TcpConnection::mark_all_lost(TcpContext& ctx) {
 // ---- the rate ----
 
 CongestionView TcpConnection::congestion_view(const TcpContext& ctx, uint32_t flight) {
-  return CongestionView{cwnd_,    ssthresh_, scratch_, mss_,   to_us(ctx.now), srtt_ >> 3,
-                        min_rtt_, snd_una_,  snd_nxt_, flight, false};
+  return CongestionView{cwnd_,    ssthresh_, scratch_, mss_,   to_us(ctx.now),       srtt_ >> 3,
+                        min_rtt_, snd_una_,  snd_nxt_, flight, max_pacing_rate_ != 0};
 }
 
 // RFC 5681 3.1 (4), with what is needed to take it back.

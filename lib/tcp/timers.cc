@@ -119,6 +119,10 @@ Duration TcpConnection::keepalive_interval(const TcpContext& ctx) const {
 void TcpConnection::on_timer(TcpContext& ctx) {
   if (retransmit_at_ <= ctx.now) on_retransmit_timer(ctx);
   if (ack_at_ <= ctx.now) on_ack_timer(ctx);
+  if (flags_.pace_wait && pace_at_ <= ctx.now) {
+    flags_.pace_wait = false;
+    flags_.output = true;
+  }
 }
 
 void TcpConnection::on_retransmit_timer(TcpContext& ctx) {

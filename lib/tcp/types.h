@@ -88,6 +88,7 @@ inline constexpr uint16_t acked = 8;      // tx_acked() moved
 inline constexpr uint16_t failed = 16;    // over: error() says why (ECONNRESET, ETIMEDOUT ...)
 inline constexpr uint16_t released = 32;  // no tx storage needed any more and nothing will be
                                           // delivered: the application side can be detached
+inline constexpr uint16_t urgent = 128;   // urgent_mark() is there or has moved (RFC 9293 3.8.5)
 inline constexpr uint16_t finished = 64;  // CLOSED: the connection object can be freed
 }  // namespace tcp_event
 
@@ -156,6 +157,7 @@ enum class TcpOption : uint8_t {
   max_segment,
   quick_ack,
   congestion,
+  pacing_rate,  // bytes a second at most, as SO_MAX_PACING_RATE; 0 or UINT32_MAX: not paced
 };
 
 }  // namespace postern

@@ -160,7 +160,7 @@ class Driver {
   }
 
   void option(TcpContext& ctx) {
-    const auto which = static_cast<TcpOption>(byte() % 12);
+    const auto which = static_cast<TcpOption>(byte() % 13);
     (void)tcp_.set_option(ctx, which, byte() % 2 == 0 ? byte() : word());
     if (byte() % 4 == 0) tcp_.set_max_segment_burst(half());
   }
@@ -181,6 +181,9 @@ class Driver {
         break;
       case 4:
         if (byte() % 8 == 0) tcp_.on_abort(ctx);
+        break;
+      case 5:
+        tcp_.on_urgent();
         break;
       default:
         break;

@@ -11,6 +11,8 @@
 #include <set>
 #include <sstream>
 
+#include "tcp/congestion.h"
+
 namespace postern {
 namespace {
 
@@ -96,7 +98,8 @@ TEST_F(ConfigTest, EveryValueArrives) {
       "  - {name: b, device: 'net_memif0,role=server', addresses: [198.51.100.1/30]}\n"
       "routes: [{to: default, via: 192.0.2.254}, {to: 203.0.113.0/24, port: b, metric: 7}]\n"
       "neighbors: {reachable: 5s, entries: 64}\n"
-      "tcp: {rto_min: 10ms, receive_buffer: 2MiB, ecn: true, keepalive_probes: 3}\n"
+      "tcp: {rto_min: 10ms, receive_buffer: 2MiB, receive_buffer_max: 8MiB, ecn: true,\n"
+      "  congestion: dctcp, keepalive_probes: 3}\n"
       "access:\n"
       "  - {user: nobody, bind: [tcp/80, udp/5000-6000, tcp/any], connect: false,\n"
       "     memory: 4MiB, sockets: 1024, applications: 2}\n"
@@ -129,6 +132,8 @@ TEST_F(ConfigTest, EveryValueArrives) {
   EXPECT_EQ(c.neighbor_entries, 64u);
   EXPECT_EQ(c.tcp.rto_min, 10ms);
   EXPECT_EQ(c.tcp.receive_buffer, 2u << 20);
+  EXPECT_EQ(c.tcp.receive_buffer_max, 8u << 20);
+  EXPECT_EQ(kCongestionNames[c.tcp.congestion], "dctcp");
   EXPECT_TRUE(c.tcp.ecn);
   EXPECT_EQ(c.tcp.keepalive_probes, 3);
   ASSERT_EQ(c.access.size(), 2u);
@@ -236,6 +241,8 @@ TEST(ConfigExamples, FullExampleShowsTheDefaults) {
   EXPECT_EQ(a.mss_ipv4, b.mss_ipv4);
   EXPECT_EQ(a.mss_min, b.mss_min);
   EXPECT_EQ(a.receive_buffer, b.receive_buffer);
+  EXPECT_EQ(a.receive_buffer_max, b.receive_buffer_max);
+  EXPECT_EQ(a.congestion, b.congestion);
   EXPECT_EQ(a.send_buffer, b.send_buffer);
   EXPECT_EQ(a.timestamps, b.timestamps);
   EXPECT_EQ(a.window_scaling, b.window_scaling);

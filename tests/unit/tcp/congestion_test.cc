@@ -50,6 +50,7 @@ TEST(Congestion, Table) {
   EXPECT_EQ(find_congestion("newreno"), 1U);
   EXPECT_EQ(find_congestion("dctcp"), 2U);
   EXPECT_EQ(find_congestion("vegas"), kCongestionCount);
+  for (size_t i = 0; i < kCongestionCount; ++i) EXPECT_EQ(kCongestion[i].name, kCongestionNames[i]);
 }
 
 TEST(Congestion, InitialWindow) {  // RFC 6928 2
