@@ -27,6 +27,10 @@ class TcpConnection {
   // Passive open: a SYN for a listener arrived. Answers SYN-ACK at the next next_segment().
   void open_passive(TcpContext& ctx, const TcpSegment& syn, uint16_t mss);
 
+  // Passive open whose SYN-ACK was a SYN cookie (syn_cookie.h): `syn` is what the cookie says of
+  // the SYN, ctx.isn the cookie. The ACK that brought it is for on_segment next.
+  void open_cookie(TcpContext& ctx, const TcpSegment& syn, uint16_t mss);
+
   // ---- the network ----
 
   // A segment for this connection, checksum proven, options parsed. Follows RFC 9293 3.10.7.
@@ -197,6 +201,7 @@ class TcpConnection {
   void open(TcpContext& ctx, uint16_t mss);
   void take_syn_options(TcpContext& ctx, const TcpSegment& s);
   void set_send_mss();
+  uint16_t syn_window(const TcpContext& ctx) const;
   TcpInput on_segment_syn_sent(TcpContext& ctx, const TcpSegment& s);
   void establish(TcpContext& ctx, const TcpSegment& s);
 
@@ -443,6 +448,7 @@ class TcpConnection {
   uint8_t echo_marks_ = 0;         // bit by bit, the newest lowest: whether it was CE
   bool ecn_reduced_ = false;       // cwnd was reduced for the window up to recovery_point_
   bool fin_known_ = false;         // fin_seq_ holds
+  bool cookie_ = false;            // opened by a SYN cookie
   bool urgent_out_ = false;        // urgent data is not acknowledged yet
   bool urgent_in_ = false;         // the peer has sent some
   bool window_scaling_ = false;    // negotiated

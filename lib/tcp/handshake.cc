@@ -21,6 +21,25 @@ void TcpConnection::open_passive(TcpContext& ctx, const TcpSegment& syn, uint16_
   set_state(TcpState::syn_received);
 }
 
+// When the SYN-ACK went out is not known, so it gives no RTT sample but by timestamps. Should the
+// ACK not be good enough, it is sent again.
+void TcpConnection::open_cookie(TcpContext& ctx, const TcpSegment& syn, uint16_t mss) {
+  open_passive(ctx, syn, mss);
+  flags_.syn_now = flags_.output = false;
+  cookie_ = true;
+  snd_nxt_ = iss_ + 1;
+  rcv_adv_ = rcv_nxt_ + syn_window(ctx);
+  newest_ = TcpRange{iss_, iss_ + 1, to_us(ctx.now), TcpRange::kResent};
+  arm(Timer::syn, ctx.now + rto(ctx));
+}
+
+// The window of a SYN is not scaled.
+uint16_t TcpConnection::syn_window(const TcpContext& ctx) const {
+  uint32_t limit = receive_buffer_ < ctx.receive_room ? receive_buffer_ : ctx.receive_room;
+  if (state_ == TcpState::syn_received) limit = receive_limit(ctx) - rcv_nxt_;
+  return static_cast<uint16_t>(limit < 65535 ? limit : 65535);
+}
+
 void TcpConnection::open(TcpContext& ctx, uint16_t mss) {
   iss_ = ctx.isn;
   snd_una_ = snd_nxt_ = fack_ = snd_small_ = iss_;
@@ -130,8 +149,9 @@ void TcpConnection::establish(TcpContext& ctx, const TcpSegment& s) {
   snd_una_ = fack_ = recovery_point_ = s.ack;
   newest_ = TcpRange{snd_una_, snd_una_};
   // RFC 5681 3.1: a lost SYN is a sign of congestion.
-  cwnd_ = resent ? mss_ : initial_window(mss_, ctx.config->initial_window);
-  syn_was_resent_ = resent;
+  const bool lost = resent && !cookie_;
+  cwnd_ = lost ? mss_ : initial_window(mss_, ctx.config->initial_window);
+  syn_was_resent_ = lost;
   flags_.syn_now = false;
   backoff_ = retries_ = 0;
   flags_.aging = user_timeout_ms_ != 0;

@@ -76,11 +76,7 @@ void TcpConnection::build_syn(TcpContext& ctx, TcpSegment& out) {
   // RFC 3168 6.1.1: ECN is not asked for again if the first SYN got no answer.
   if (again && !answer) flags_.ecn = false;
   if (flags_.ecn) out.flags |= answer ? ece : ece | cwr;
-  // The window of a SYN is not scaled.
-  const uint32_t limit =
-      answer ? receive_limit(ctx) - rcv_nxt_
-             : (receive_buffer_ < ctx.receive_room ? receive_buffer_ : ctx.receive_room);
-  out.window = static_cast<uint16_t>(limit < 65535 ? limit : 65535);
+  out.window = syn_window(ctx);
   if (answer) rcv_adv_ = seq_max(rcv_adv_, rcv_nxt_ + out.window);
   out.retransmission = again;
   newest_ = TcpRange{iss_, iss_ + 1, to_us(ctx.now)};
