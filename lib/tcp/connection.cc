@@ -162,18 +162,6 @@ void TcpConnection::set_max_segment_burst(uint32_t bytes) {
   flags_.burst = static_cast<uint8_t>(kib > 63 ? 63 : kib);
 }
 
-void TcpConnection::on_path_mtu(TcpContext& ctx, uint16_t mss) {
-  if (state_ == TcpState::closed || mss >= path_mss_) return;
-  path_mss_ = mss < ctx.config->mss_min ? ctx.config->mss_min : mss;
-  const uint16_t before = mss_;
-  set_send_mss();
-  // RFC 1191 6.4: what did not fit is sent again at once, without reducing cwnd.
-  if (mss_ < before && synchronized() && snd_nxt_ != snd_una_) {
-    mark_front_lost(ctx);
-    flags_.output = true;
-  }
-}
-
 void TcpConnection::on_icmp_error(TcpContext& ctx, int error, uint32_t quoted_seq) {
   // RFC 5927 4.1: only an error that quotes something in flight.
   if (state_ == TcpState::closed || !seq_in(quoted_seq, snd_una_, snd_nxt_)) return;

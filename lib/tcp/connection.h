@@ -201,6 +201,9 @@ class TcpConnection {
   void open(TcpContext& ctx, uint16_t mss);
   void take_syn_options(TcpContext& ctx, const TcpSegment& s);
   void set_send_mss();
+  void lower_path_mss(const TcpContext& ctx, uint16_t mss);
+  void suspect_black_hole(const TcpContext& ctx);
+  void age_path_mtu(const TcpContext& ctx);
   uint16_t syn_window(const TcpContext& ctx) const;
   TcpInput on_segment_syn_sent(TcpContext& ctx, const TcpSegment& s);
   void establish(TcpContext& ctx, const TcpSegment& s);
@@ -460,7 +463,8 @@ class TcpConnection {
   uint16_t received_wraps_ = 0;
   uint16_t keep_idle_ = 0;      // seconds, option, 0: configured
   uint16_t keep_interval_ = 0;  // seconds, option, 0: configured
-  uint16_t path_mss_ = 0;       // without options
+  uint16_t link_mss_ = 0;       // of the first hop, without options
+  uint16_t path_mss_ = 0;       // of the path as far as it is known
   uint16_t peer_mss_ = 536;     // as offered
   uint16_t user_mss_ = 0;       // TCP_MAXSEG, 0: none
   uint16_t ooo_count_ = 0;
@@ -476,6 +480,7 @@ class TcpConnection {
   uint32_t progress_ms_ = 0;  // when data last began to wait or the peer acknowledged some
   uint32_t last_rx_ms_ = 0;   // outside the fast path, or with keepalive
   uint32_t challenge_ms_ = 0;
+  uint32_t path_lowered_ms_ = 0;  // when path_mss_ fell below link_mss_
   uint32_t refuse_seq_ = 0;
   std::array<uint32_t, kMaxEchoes> echo_ack_{};  // RFC 8257 3.2: where CE changed, to acknowledge
   uint32_t dsack_left_ = 0;

@@ -46,7 +46,7 @@ void TcpConnection::open(TcpContext& ctx, uint16_t mss) {
   snd_end_ = iss_ + 1;
   newest_ = TcpRange{iss_, iss_};
   ts_offset_ = ctx.ts_offset;
-  path_mss_ = mss < ctx.config->mss_min ? ctx.config->mss_min : mss;
+  path_mss_ = link_mss_ = mss < ctx.config->mss_min ? ctx.config->mss_min : mss;
   if (receive_buffer_ == 0) {
     receive_buffer_ = ctx.config->receive_buffer;
     tune_buffer_ = true;

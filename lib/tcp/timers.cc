@@ -192,6 +192,7 @@ void TcpConnection::on_rto(TcpContext& ctx) {
   if (retries_ < 255) ++retries_;
   flags_.aging = true;
   if (backoff_ < 16) ++backoff_;
+  suspect_black_hole(ctx);
   start_loss(ctx);
   flags_.output = true;
   arm(Timer::rto, deadline(ctx, rto(ctx)));
