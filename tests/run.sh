@@ -8,8 +8,9 @@ usage: sudo tests/run.sh [OPTION]...
 
 Without options: builds in build/ and runs the unit, script, simulation and system tests.
 
-  --suite NAME      only this one: unit, script, sim, system, quickstart or instructions (what a
-                    packet costs, by callgrind; perf/README.md); may be repeated
+  --suite NAME      only this one: unit, script, sim, system, quickstart, nic (PCI cards in a guest,
+                    tests/nic/README.md) or instructions (what a packet costs, by callgrind;
+                    perf/README.md); may be repeated
   --filter REGEX    only the tests whose name matches
   --quick           smaller transfers in the system tests, fewer seeds in the simulations
   --sanitize LIST   instead: build with these sanitizers in a directory of their own and run the
@@ -30,7 +31,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --suite | --filter | --sanitize | --build) [ $# -gt 1 ] || die "$1 wants a value" ;;&
     --suite)
-      [[ $2 =~ ^(unit|script|sim|system|quickstart|instructions)$ ]] || die "no suite is named $2"
+      [[ $2 =~ ^(unit|script|sim|system|quickstart|nic|instructions)$ ]] || die "no suite is named $2"
       suites+=("$2")
       shift
       ;;
@@ -51,13 +52,13 @@ while [ $# -gt 0 ]; do
   shift
 done
 if $all; then
-  suites=(unit script sim system quickstart instructions) sanitizers=('address,undefined' thread)
+  suites=(unit script sim system quickstart nic instructions) sanitizers=('address,undefined' thread)
   format=true tidy=true
 elif [ ${#suites[@]} = 0 ] && [ ${#sanitizers[@]} = 0 ] && ! $format && ! $tidy; then
   suites=(unit script sim system)
 fi
 wants() { [[ " ${suites[*]} " == *" $1 "* ]]; }
-if wants system || wants quickstart; then need_root "$@"; fi
+if wants system || wants quickstart || wants nic; then need_root "$@"; fi
 
 log_dir=$(mktemp -d)
 trap 'rm -rf -- "$log_dir"' EXIT
@@ -126,10 +127,12 @@ step "Packages"
 packages=("${packages_build[@]}" ccache)
 if wants system || wants quickstart; then
   packages+=(iproute2 ethtool iputils-ping curl procps netcat-openbsd iperf3 tshark
-    nginx-light redis-server redis-tools memcached wget socat openssl wrk)
+    nginx-light redis-server redis-tools memcached wget socat openssl wrk nodejs
+    postgresql)
 fi
 if [ ${#sanitizers[@]} != 0 ]; then packages+=(clang libclang-rt-14-dev); fi
 if wants instructions; then packages+=(valgrind); fi
+if wants nic; then packages+=(qemu-system-x86 busybox-static kmod iproute2 iputils-ping); fi
 if $format; then packages+=(clang-format git); fi
 if $tidy; then packages+=(clang-tidy clang); fi
 # The servers among them are for the tests to start, not for the machine.
@@ -169,6 +172,10 @@ fi
 if wants system; then
   step "System tests: the Linux kernel as the peer"
   "$here/system/run.py" --build "$build" --retries "${POSTERN_TEST_RETRIES:-0}" --filter "$filter" --results "$results" || true
+fi
+if wants nic; then
+  step "PCI network cards, in a guest"
+  "$here/nic/run.py" --build "$build" --filter "$filter" --results "$results" || true
 fi
 if wants quickstart; then
   step "Quickstart, end to end"
