@@ -212,7 +212,7 @@ void Network::transmit(int side) {
 void Network::check_wire(int side, const TcpSegment& s) {
   End& e = ends_[side];
   if ((s.flags & tcp_flag::syn) != 0) {
-    e.scaled = s.has_window_scale;
+    e.scaled = s.has_window_scale && (options_.strip_options & strip::window_scale) == 0;
     e.scale = s.window_scale;
   }
   if (s.length > 0 && s.length > options_.link[side].mss && s.gso_size == 0)
@@ -243,11 +243,35 @@ void Network::print(int side, const TcpSegment& s, const char* what) const {
   std::printf(" %s\n", what);
 }
 
+namespace {
+void strip_options(TcpSegment& s, uint8_t bits) {
+  if ((s.flags & tcp_flag::syn) == 0) return;
+  if ((bits & strip::timestamps) != 0) s.has_timestamps = false;
+  if ((bits & strip::sack) != 0) s.sack_permitted = false;
+  if ((bits & strip::window_scale) != 0) s.has_window_scale = false;
+  if ((bits & strip::mss) != 0) s.has_mss = false;
+}
+}  // namespace
+
+// Whether the path does not carry it any more; then the sender will be told.
+bool Network::too_long(int side, const TcpSegment& s) {
+  const LinkOptions& link = options_.link[side];
+  if (link.mss_later == 0 || now_.time_since_epoch() - Duration(1s) < link.mtu_at) return false;
+  const uint32_t options =
+      (s.has_timestamps ? 12 : 0) + (s.sack_count != 0 ? 4 + 8 * s.sack_count : 0);
+  if (s.length + options <= link.mss_later) return false;
+  print(side, s, "too long");
+  wire_.emplace(now_ + link.delay, Packet{s, side, link.mss_later});
+  return true;
+}
+
 // One packet onto the link of `side`.
 void Network::carry(int side, const TcpSegment& segment) {
   const LinkOptions& link = options_.link[side];
   End& e = ends_[side];
   TcpSegment s = segment;
+  if (too_long(side, s)) return;
+  strip_options(s, options_.strip_options);
   const uint32_t bytes = s.length + 54;
   const Time start = std::max(now_, e.link_free);
   const double backlog = static_cast<double>((start - now_).count()) * 1e-9 * link.rate / 8;
@@ -275,7 +299,7 @@ void Network::carry(int side, const TcpSegment& segment) {
 }
 
 void Network::put(int side, const TcpSegment& s, Time at) {
-  wire_.emplace(at, Packet{s, 1 - side});
+  wire_.emplace(at, Packet{s, 1 - side, 0});
 }
 
 void Network::deliver(const Packet& packet) {
@@ -283,6 +307,10 @@ void Network::deliver(const Packet& packet) {
   End& e = ends_[side];
   const TcpSegment& s = packet.segment;
   TcpContext ctx = context(side);
+  if (packet.icmp_mss != 0) {
+    if (e.open && !e.finished && e.tcp->in_flight(s.seq)) e.tcp->on_path_mtu(ctx, packet.icmp_mss);
+    return;
+  }
   if (!e.open) {
     if ((s.flags & tcp_flag::syn) == 0 || (s.flags & (tcp_flag::ack | tcp_flag::rst)) != 0) return;
     ctx.isn = static_cast<uint32_t>(random_());
@@ -379,6 +407,14 @@ Options random_options(uint64_t seed) {
   if (!o.app[0].half_close && !o.app[1].half_close) o.app[0].half_close = true;
   o.pool = pick(4096U, 4096U, 4096U, 64U, 8U, 0U);
   o.simultaneous_open = maybe(5);
+  if (maybe(15)) {
+    o.strip_options = static_cast<uint8_t>(random() % 16);
+  }
+  for (LinkOptions& link : o.link) {
+    if (!maybe(15) || link.mss <= 536) continue;
+    link.mss_later = static_cast<uint16_t>(link.mss == 1220 ? 600 : 1000);
+    link.mtu_at = pick(Duration(0s), Duration(20ms), Duration(500ms));
+  }
   return o;
 }
 

@@ -25,7 +25,16 @@ struct LinkOptions {
   Duration reorder_delay = 3ms;
   double duplicate = 0;
   uint16_t mss = 1460;
+  // From mtu_at on the path carries packets of mss_later and their headers only; longer ones are
+  // dropped, and a router says so (RFC 1191). 0: never.
+  uint16_t mss_later = 0;
+  Duration mtu_at{};
 };
+
+// What a middlebox takes off the SYNs of both directions. Bits.
+namespace strip {
+inline constexpr uint8_t timestamps = 1, sack = 2, window_scale = 4, mss = 8;
+}
 
 struct AppOptions {
   uint32_t bytes = 100'000;  // to send
@@ -47,6 +56,7 @@ struct Options {
   TcpConfig config[2];
   uint32_t pool = 4096;
   bool simultaneous_open = false;
+  uint8_t strip_options = 0;
   Duration limit = 7200s;  // virtual
 };
 
@@ -72,6 +82,7 @@ class Network {
   struct Packet {
     TcpSegment segment;
     int to = 0;
+    uint16_t icmp_mss = 0;  // not a segment: a router's word about one that was too long
   };
   struct End {
     TcpConfig config;
@@ -109,6 +120,7 @@ class Network {
   void transmit(int side);
   void carry(int side, const TcpSegment& segment);
   void put(int side, const TcpSegment& segment, Time at);
+  bool too_long(int side, const TcpSegment& segment);
   void store(int side, const TcpSegment& segment, const TcpInput& input);
   void check_wire(int side, const TcpSegment& segment);
   void fail(const std::string& what);

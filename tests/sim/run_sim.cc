@@ -1,11 +1,14 @@
-// Runs seeds: run_sim [--seeds N] [--first S] [--seed S] [--table]
-// A failing seed prints itself; exit status 1.
+// Runs seeds: run_sim [--seeds N] [--first S] [--seed S]; a failing seed prints itself.
+// run_sim --table [GOLDEN]: throughput against loss and round trip, compared with a file if given.
+// run_sim --share: how flows share a bottleneck.
+// Exit status 1: something failed.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
 #include "network.h"
+#include "tables.h"
 
 namespace {
 
@@ -31,53 +34,6 @@ bool run_seed(uint64_t seed, bool verbose) {
   return r.failure.empty();
 }
 
-// Throughput in percent of the link, against loss and round trip, for each algorithm.
-bool table() {
-  const double losses[] = {0, 0.0001, 0.001, 0.01, 0.03};
-  const Duration delays[] = {1ms, 10ms, 50ms};
-  bool good = true;
-  for (size_t algorithm = 0; algorithm < kCongestionCount; ++algorithm) {
-    std::printf("%-8s 100 Mbit/s, queue one BDP; percent of the link at loss\n",
-                kCongestion[algorithm].name.data());
-    std::printf("%8s", "rtt");
-    for (const double loss : losses) std::printf("%8.2f%%", loss * 100);
-    std::printf("\n");
-    for (const Duration delay : delays) {
-      std::printf("%5lld ms", static_cast<long long>(delay.count() / 500000));
-      for (const double loss : losses) {
-        Options o;
-        for (int side = 0; side < 2; ++side) {
-          o.link[side].delay = delay;
-          o.link[side].queue =
-              static_cast<uint32_t>(100e6 / 8 * 2 * static_cast<double>(delay.count()) * 1e-9) +
-              30000;
-          o.config[side].receive_buffer = 8 << 20;
-          o.config[side].congestion = static_cast<uint8_t>(algorithm);
-          o.app[side].receive_memory = 8 << 20;
-        }
-        o.link[0].loss = loss;
-        const uint32_t bytes = loss >= 0.01 ? 8U << 20 : delay > 20ms ? 128U << 20 : 32U << 20;
-        o.app[0].bytes = bytes;
-        o.app[0].write_size = 65536;
-        o.app[0].send_buffer = 4 << 20;
-        o.app[1].bytes = 0;
-        Network network(1, o);
-        const Result r = network.run();
-        // The second half: the table is about the steady state.
-        const double seconds = std::chrono::duration<double>(r.elapsed - r.halfway).count();
-        const double percent = 100.0 * bytes * 4 / seconds / (100e6 * 1448 / 1502);
-        std::printf("%9.1f", percent);
-        std::fflush(stdout);
-        if (!r.failure.empty()) std::printf(" (%s)", r.failure.c_str());
-        good = good && r.failure.empty() && (loss > 0 || percent >= 95);
-      }
-      std::printf("\n");
-    }
-  }
-  if (!good) std::printf("a clean link was used to less than 95 %%, or a run failed\n");
-  return good;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -86,7 +42,10 @@ int main(int argc, char** argv) {
   bool verbose = false;
   for (int i = 1; i < argc; ++i) {
     const bool has_value = i + 1 < argc;
-    if (std::strcmp(argv[i], "--table") == 0) return table() ? 0 : 1;
+    if (std::strcmp(argv[i], "--table") == 0) {
+      return throughput_table(has_value ? argv[i + 1] : nullptr) ? 0 : 1;
+    }
+    if (std::strcmp(argv[i], "--share") == 0) return sharing() ? 0 : 1;
     if (std::strcmp(argv[i], "--seeds") == 0 && has_value) {
       count = std::strtoull(argv[++i], nullptr, 10);
     } else if (std::strcmp(argv[i], "--first") == 0 && has_value) {
@@ -96,7 +55,9 @@ int main(int argc, char** argv) {
       count = 1;
       verbose = true;
     } else {
-      std::fprintf(stderr, "usage: run_sim [--seeds N] [--first S] [--seed S] [--table]\n");
+      std::fprintf(
+          stderr,
+          "usage: run_sim [--seeds N] [--first S] [--seed S] [--table [GOLDEN]] [--share]\n");
       return 2;
     }
   }
