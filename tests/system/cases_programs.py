@@ -11,8 +11,8 @@ import textwrap
 import threading
 import time
 
-from harness import (HERE, LINUX, MIB, POSTERN, QUICK, Skip, case, note, receive_exactly, receive_to_end, run,
-                     spawn, wait_until)
+from harness import (HERE, LINUX, MIB, POSTERN, QUICK, Skip, case, note, receive_exactly,
+                     receive_to_end, run, spawn, wait_until)
 from pattern import Pattern
 
 FILE_SIZE = (4 if QUICK else 64) * MIB + 12345
