@@ -212,7 +212,7 @@ struct record {
   uint32_t tx_reaped; /* tx_acked when memory was last freed */
   uint32_t torn;      /* stream: bytes are counted that are not yet sent */
   uint32_t taker;     /* R_QUEUED: life of the process that took it from the accept queue; 0 */
-  uint32_t reserved2;
+  uint32_t reserved;  /* stream: room in the last chunk is lent to the application */
 
   /* Line 3: names and options. Addresses of both families are 16 bytes, IPv4 mapped. */
   uint8_t local_address[16];

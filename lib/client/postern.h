@@ -110,6 +110,24 @@ POSTERN_API ssize_t postern_recvfrom(int fd, void* data, size_t length, int flag
 /* msg_name, msg_iov; msg_flags returns MSG_TRUNC; msg_controllen returns 0. */
 POSTERN_API ssize_t postern_recvmsg(int fd, struct msghdr* message, int flags);
 
+/* WITHOUT COPYING, streams only (EOPNOTSUPP). One thread at a time may do so in each direction of a
+ * socket, and not receive or send otherwise in between.
+ *
+ * Lends what has arrived, where it lies: fills at most *count spans and sets *count to how many.
+ * Returns the bytes in them, 0 at the end of the stream. The memory is read-only and stays until it
+ * is returned or the socket is closed; borrowing again lends the same bytes and what came since.
+ * flags: MSG_DONTWAIT. */
+POSTERN_API ssize_t postern_recv_borrow(int fd, struct iovec* spans, int* count, int flags);
+/* Gives the first `length` bytes back; the peer may send as many more. EINVAL: that many are not
+ * there. */
+POSTERN_API int postern_recv_return(int fd, size_t length);
+/* Lends room for bytes to send: *span, as long as wanted or, more often than not, shorter. Returns
+ * its length. flags: MSG_DONTWAIT, MSG_NOSIGNAL; blocks as send does. */
+POSTERN_API ssize_t postern_send_reserve(int fd, struct iovec* span, size_t wanted, int flags);
+/* Sends the first `length` bytes of the reserved span, 0 gives it back. EINVAL: nothing is reserved
+ * or not that much. flags: MSG_MORE, MSG_NOSIGNAL. Returns length. */
+POSTERN_API ssize_t postern_send_commit(int fd, size_t length, int flags);
+
 /* how: SHUT_RD, SHUT_WR, SHUT_RDWR. */
 POSTERN_API int postern_shutdown(int fd, int how);
 /* What was sent is still delivered. SO_LINGER as on Linux: with a time, waits until all is

@@ -73,9 +73,32 @@ struct receiving {
   struct sockaddr* from; /* datagram: NULL or where its sender's name goes */
   socklen_t* from_length;
   bool truncated;
+  struct iovec* spans; /* stream: to lend instead of to copy; NULL */
+  int span_count;
+  int span_room;
 };
 
 /* ---- streams ---- */
+
+/* Names up to n bytes that are there; returns how many the spans hold. */
+static uint32_t lend(const struct channel* ch, struct place at, struct receiving* o, uint32_t n) {
+  uint32_t lent = 0;
+  while (lent < n && o->span_count < o->span_room) {
+    const struct shm_chunk* chunk = chunk_at(ch, at.unit);
+    if (at.offset >= chunk->capacity) {
+      at.offset -= chunk->capacity;
+      at.unit = load(&chunk->next);
+      continue;
+    }
+    uint32_t k = chunk->capacity - at.offset;
+    if (k > n - lent) k = n - lent;
+    o->spans[o->span_count++] =
+        (struct iovec){.iov_base = (uint8_t*)(uintptr_t)(chunk + 1) + at.offset, .iov_len = k};
+    at.offset += k;
+    lent += k;
+  }
+  return lent;
+}
 
 /* One look. 0: the call is over; EAGAIN: nothing (more) there; else the errno. */
 static int receive_stream(struct receiving* o) {
@@ -95,7 +118,9 @@ static int receive_stream(struct receiving* o) {
   const bool all = there != 0 && n == want; /* of nothing, too: that waits as any other does */
   const bool enough = all || (n != 0 && (o->flags & MSG_WAITALL) == 0);
   const bool over = (f & (R_EOF | R_FAILED | R_SHUT_RD)) != 0 || load_relaxed(&c->dead);
-  if (!peek || enough || over) {
+  if (o->spans != NULL) {
+    o->done = lend(o->s.channel, at, o, n);
+  } else if (!peek || enough || over) {
     walk(o->s.channel, &at, (o->flags & MSG_TRUNC) != 0 ? NULL : &o->it, n);
     if (!peek) advance(r, &at, n);
     o->done += n;
@@ -241,6 +266,38 @@ ssize_t postern_recvmsg(int fd, struct msghdr* m, int flags) {
     m->msg_controllen = 0;
   }
   return n;
+}
+
+ssize_t postern_recv_borrow(int fd, struct iovec* spans, int* count, int flags) {
+  ENTER();
+  struct receiving o = {.spans = spans, .span_room = *count, .flags = flags | MSG_PEEK};
+  if (sock_lookup(fd, &o.s) != 0) return -1;
+  if ((load_relaxed(&o.s.record->flags) & R_STREAM) == 0) return fail(EOPNOTSUPP);
+  if ((flags & ~MSG_DONTWAIT) != 0) return fail(EOPNOTSUPP);
+  if (spans == NULL || *count < 1) return fail(EINVAL);
+  o.length = INT32_MAX;
+  const int rc = receive_all(&o);
+  *count = o.span_count;
+  return rc == 0 ? (ssize_t)o.done : fail(rc);
+}
+
+int postern_recv_return(int fd, size_t length) {
+  ENTER();
+  struct sock s;
+  if (sock_lookup(fd, &s) != 0) return -1;
+  if ((load_relaxed(&s.record->flags) & R_STREAM) == 0) return fail(EOPNOTSUPP);
+  struct place at;
+  rx_acquire(s.context, s.index);
+  int rc = sock_alive(&s) ? 0 : EBADF;
+  if (rc == 0 && length > available(s.channel, s.record, &at)) rc = EINVAL;
+  if (rc == 0 && length != 0) {
+    walk(s.channel, &at, NULL, (uint32_t)length);
+    advance(s.record, &at, (uint32_t)length);
+  }
+  lock_release(&s.record->rx_lock);
+  if (rc != 0) return fail(rc);
+  if (length != 0) consumed(s.context, s.index);
+  return 0;
 }
 
 int postern_available(int fd) {

@@ -31,6 +31,7 @@ void record_init(struct context* c, uint32_t index, uint32_t generation, uint32_
   store_relaxed(&r->refs, 1);
   store_relaxed(&r->interest, 0);
   store_relaxed(&r->torn, 0);
+  store_relaxed(&r->reserved, 0);
   store_relaxed(&r->taker, 0);
   store_relaxed(&r->tx_tail, 0);
   store_relaxed(&r->tx_reaped, 0);
@@ -91,6 +92,7 @@ void record_reopen(struct context* c, uint32_t index) {
   store_relaxed(&r->rx_reported, 0);
   store_relaxed(&r->place, 0);
   store_relaxed(&r->tx_tail, 0);
+  store_relaxed(&r->reserved, 0);
   const uint32_t generation = load_relaxed(&r->generation) + 1;
   store(&r->generation, generation != 0 ? generation : 1);
   fetch_sub(&channel_of(c, index)->shared->closing, 1);

@@ -66,7 +66,10 @@ void tx_reap(struct context* c, uint32_t index) {
   if (acked == r->tx_reaped) return;
   store_relaxed(&r->tx_reaped, acked);
   if ((load_relaxed(&r->flags) & R_STREAM) == 0) reap_datagrams(ch, r, acked);
-  while (r->tx_first != NONE && reached(acked, ch->units[r->tx_first].end)) free_first(c, ch, r);
+  while (r->tx_first != NONE && reached(acked, ch->units[r->tx_first].end)) {
+    if (r->reserved && r->tx_first == r->tx_last) return;
+    free_first(c, ch, r);
+  }
 }
 
 void tx_drop(struct context* c, uint32_t index) {
@@ -149,6 +152,7 @@ static void append_chunk(struct channel* ch, struct record* r, uint32_t unit, bo
   struct tx_unit* u = &ch->units[unit];
   u->next = NONE;
   u->used = 0;
+  u->end = r->tx_tail;
   u->starts_extent = !continues;
   if (!continues) store_relaxed(&r->tx_extents, r->tx_extents + 1);
   if (r->tx_last == NONE) {
@@ -295,6 +299,7 @@ struct sending {
   size_t length;
   size_t done;
   int flags;
+  struct iovec* span;         /* to reserve room instead of to send; NULL */
   struct shm_datagram header; /* datagram */
 };
 
@@ -314,6 +319,37 @@ static int send_state(const struct sock* s) {
   return (f & R_CONNECTED) != 0 ? 0 : EPIPE;
 }
 
+/* Under tx_lock. */
+static int reserve(struct sending* o) {
+  struct context* c = o->s.context;
+  struct record* r = o->s.record;
+  const uint32_t used = outstanding(r);
+  const uint32_t limit = load_relaxed(&r->sndbuf);
+  if (used >= limit || !stream_room(c, o->s.index, o->length)) return EAGAIN;
+  const struct tx_unit* u = &o->s.channel->units[r->tx_last];
+  size_t n = capacity(u) - u->used;
+  if (n > limit - used) n = limit - used;
+  if (n > o->length) n = o->length;
+  r->reserved = 1;
+  o->span->iov_base = o->s.channel->tx_pool + (size_t)r->tx_last * SHM_CHUNK_UNIT + u->used;
+  o->done = o->span->iov_len = n;
+  return 0;
+}
+
+/* Under tx_lock. Names the first bytes of what is reserved to the daemon. */
+static void commit(const struct sock* s, size_t length, bool more) {
+  struct record* r = s->record;
+  struct tx_unit* u = &s->channel->units[r->tx_last];
+  struct run run = {.offset = (uint64_t)r->tx_last * SHM_CHUNK_UNIT + u->used,
+                    .length = (uint32_t)length};
+  store(&r->torn, 1);
+  u->used += (uint32_t)length;
+  store_relaxed(&r->tx_tail, r->tx_tail + (uint32_t)length);
+  u->end = r->tx_tail;
+  send_run(s->context, s->index, &run, more);
+  store(&r->torn, 0);
+}
+
 /* One attempt: 0 all sent, EAGAIN no room, else the errno. */
 static int send_once(struct sending* o) {
   struct context* c = o->s.context;
@@ -325,6 +361,8 @@ static int send_once(struct sending* o) {
     if ((load_relaxed(&o->s.record->flags) & R_STREAM) == 0) {
       rc = append_datagram(c, index, &o->it, &o->header) ? 0 : EAGAIN;
       if (rc == 0) o->done = o->length;
+    } else if (o->span != NULL) {
+      rc = reserve(o);
     } else {
       o->done += append_stream(c, index, &o->it, o->length - o->done, (o->flags & MSG_MORE) != 0);
       rc = o->done == o->length ? 0 : EAGAIN;
@@ -419,4 +457,33 @@ ssize_t postern_sendmsg(int fd, const struct msghdr* m, int flags) {
   ENTER();
   if (m->msg_controllen != 0) return fail(EOPNOTSUPP);
   return send_message(fd, m->msg_iov, m->msg_iovlen, flags, m->msg_name, m->msg_namelen);
+}
+
+/* ---- without copying ---- */
+
+ssize_t postern_send_reserve(int fd, struct iovec* span, size_t wanted, int flags) {
+  ENTER();
+  struct sending o = {.span = span, .length = wanted, .flags = flags};
+  if (sock_lookup_live(fd, &o.s) != 0) return -1;
+  if ((load(&o.s.record->flags) & R_STREAM) == 0) return fail(EOPNOTSUPP);
+  if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) != 0) return fail(EOPNOTSUPP);
+  if (span == NULL || wanted == 0) return fail(EINVAL);
+  return finish(&o, send_all(&o));
+}
+
+ssize_t postern_send_commit(int fd, size_t length, int flags) {
+  ENTER();
+  struct sending o = {.flags = flags};
+  if (sock_lookup_live(fd, &o.s) != 0) return -1;
+  if ((flags & ~(MSG_MORE | MSG_NOSIGNAL)) != 0) return fail(EOPNOTSUPP);
+  struct record* r = o.s.record;
+  tx_acquire(o.s.context, o.s.index);
+  int rc = send_state(&o.s);
+  const struct tx_unit* u = r->tx_last != NONE ? &o.s.channel->units[r->tx_last] : NULL;
+  if (rc == 0 && (!r->reserved || u == NULL || length > capacity(u) - u->used)) rc = EINVAL;
+  if (rc != EINVAL) r->reserved = 0;
+  if (rc == 0 && length != 0) commit(&o.s, length, (flags & MSG_MORE) != 0);
+  tx_unlock(o.s.context, o.s.index);
+  o.done = rc == 0 ? length : 0;
+  return finish(&o, rc);
 }
