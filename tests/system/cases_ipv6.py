@@ -1,4 +1,4 @@
-"""IPv6 as IPv4: neighbor discovery, ping, UDP, TCP, path MTU, and what no honest host sends."""
+"""IPv6 as IPv4: neighbor discovery, ping, UDP, TCP, and what no honest host sends."""
 import errno
 import hashlib
 import ipaddress
@@ -336,33 +336,6 @@ def tracepath_reaches_us_with_the_whole_mtu(world):
     assert re.search(r"pmtu 1500", text) and "reached" in text, text
 
 
-@case(seconds=90)
-def packet_too_big_lowers_the_segments(world):
-    """RFC 8201: what is in flight is too big for the path, a router says so, and it goes on in
-    segments that fit."""
-    start6(world)
-    serve6(world)
-    frames, wire = Frames6(world), capture()
-    with tcp6() as sock:
-        port = sock.getsockname()[1]
-        sock.sendall(b"hello")
-        assert receive_exactly(sock, 5) == b"hello"
-        time.sleep(0.2)
-        last = [f for f in drain(wire) if frames.is_tcp_from_postern(f, port)][-1]
-        run("ip", "link", "set", WIRE, "mtu", 1300)  # larger frames vanish from here on
-        sock.sendall(bytes(30000))
-        sock.settimeout(0.3)
-        got, deadline = 0, time.monotonic() + 30
-        while got < 30000 and time.monotonic() < deadline:
-            try:
-                got += len(sock.recv(65536))
-            except TimeoutError:  # as the router does for each packet that it drops
-                wire.send(frames.too_big(frames.next_segment(last), 1300))
-        assert got == 30000, (got, drop_counts(world))
-        sizes = [len(f) - 14 for f in drain(wire) if frames.is_tcp_from_postern(f, port)]
-        assert 1200 < max(sizes) <= 1300, max(sizes)
-
-
 # ---- what no honest host sends ----
 
 def capture():
@@ -371,15 +344,6 @@ def capture():
     wire.setblocking(False)
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
     return wire
-
-
-def drain(wire):
-    frames = []
-    while True:
-        try:
-            frames.append(wire.recv(65536))
-        except BlockingIOError:
-            return frames
 
 
 class Frames6:
@@ -392,19 +356,6 @@ class Frames6:
         self.target = socket.inet_pton(socket.AF_INET6, POSTERN6)
         self.group = b"\xff\x02" + bytes(9) + b"\x01\xff" + self.target[13:]
 
-    def is_tcp_from_postern(self, frame, port):
-        return (frame[6:12] == self.theirs and frame[20] == 6 and frame[22:38] == self.target
-                and struct.unpack("!H", frame[56:58])[0] == port)
-
-    def next_segment(self, frame):
-        """The headers of a segment that follows one that posternd sent, as it would be quoted."""
-        payload = frame[18:20]
-        header = (frame[66] >> 4) * 4
-        length = struct.unpack("!H", payload)[0] - header
-        seq = struct.unpack("!I", frame[58:62])[0] + length
-        return frame[14:18] + struct.pack("!H", 1440) + frame[20:58] + struct.pack("!I", seq) + \
-            frame[62:74] + bytes(1200)
-
     def ip(self, payload, protocol, *, source=None, target=None, hops=255, length=None, version=6):
         head = struct.pack("!IHBB", version << 28, len(payload) if length is None else length,
                            protocol, hops) + (source or self.source) + (target or self.target)
@@ -415,9 +366,6 @@ class Frames6:
         message = struct.pack("!BBH", kind, code, 0) + body
         value = checksum(source + target + struct.pack("!II", len(message), 58) + message)
         return self.ip(message[:2] + struct.pack("!H", value ^ sum_error) + message[4:], 58, **ip)
-
-    def too_big(self, packet, mtu):
-        return self.icmp(2, struct.pack("!I", mtu) + packet[:1232], hops=64)
 
     def solicitation(self, target=None, option=None, **more):
         option = b"\x01\x01" + self.ours if option is None else option
