@@ -127,7 +127,7 @@ step "Packages"
 packages=("${packages_build[@]}" ccache)
 if wants system || wants quickstart; then
   packages+=(iproute2 ethtool iputils-ping curl procps netcat-openbsd iperf3 tshark
-    nginx-light redis-server redis-tools memcached wget socat openssl wrk nodejs
+    iputils-arping iputils-tracepath ndisc6 nginx-light redis-server redis-tools memcached wget socat openssl wrk nodejs
     postgresql)
 fi
 if [ ${#sanitizers[@]} != 0 ]; then packages+=(clang libclang-rt-14-dev); fi

@@ -213,7 +213,8 @@ POSTERN_API int postern_queue_wake(postern_queue* queue);
 POSTERN_API int postern_queue_fd(postern_queue* queue);
 POSTERN_API int postern_queue_arm(postern_queue* queue);
 /* 1 if a wait would report something now, and leaves it there; else 0. Takes no events: call it
- * after postern_queue_arm(), which may say so of sockets that changed and have nothing to report. */
+ * after postern_queue_arm(), which may say so of sockets that changed and have nothing to report.
+ */
 POSTERN_API int postern_queue_ready(postern_queue* queue);
 
 /* ---- looking in ---- */

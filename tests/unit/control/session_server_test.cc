@@ -232,12 +232,13 @@ TEST_F(SessionServerTest, WrongVersionIsAnsweredWithBoth) {
   const int fd = connect();
   shm_attach_request request = attach_request();
   request.version_major = 9;
+  request.version_minor = 4;
   send_to(fd, request);
   shm_attach_reply reply{};
   ASSERT_EQ(receive(fd, &reply, sizeof reply), ssize_t{sizeof reply});
   EXPECT_EQ(reply.error, uint32_t{EPROTO});
   EXPECT_EQ(reply.version_major, SHM_VERSION_MAJOR);
-  EXPECT_NE(std::strstr(reply.message, "version 9.0"), nullptr) << reply.message;
+  EXPECT_NE(std::strstr(reply.message, "version 9.4"), nullptr) << reply.message;
   expect_end(fd);
   EXPECT_EQ(handler_.attached, 0);
   EXPECT_EQ(handler_.closed, 0);
