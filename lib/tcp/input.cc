@@ -109,6 +109,9 @@ bool TcpConnection::check_sequence(TcpContext& ctx, const TcpSegment& s, TcpInpu
     heard(ctx);
     return true;
   }
+  if (space == 0 && flags_.window_probed && s.seq == rcv_nxt_ - 1 && s.ack == snd_nxt_ + 1) {
+    return true;  // both probed a closed window, and both octets were taken: someone must hear it
+  }
   const bool old = space != 0 && seq_le(end, rcv_nxt_);
   in.drop = old ? Drop::tcp_duplicate : Drop::tcp_bad_sequence;
   if ((s.flags & rst) != 0) return false;
