@@ -34,12 +34,12 @@ def list_tests(build, suites):
             yield suite, test
 
 
-def run_test(test, environment):
-    """Runs one executable. Returns its exit status and output."""
+def run_test(build, test, environment):
+    """Runs one executable as Meson does, in the build directory. Returns exit status and output."""
     env = dict(os.environ, **environment)
     env.update(test.get("env", {}))
     try:
-        done = subprocess.run(test["cmd"], cwd=test["workdir"], env=env, stdin=subprocess.DEVNULL,
+        done = subprocess.run(test["cmd"], cwd=test["workdir"] or build, env=env, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               errors="replace", timeout=4 * max(test["timeout"], 30), check=False)
         return done.returncode, done.stdout
@@ -63,12 +63,12 @@ def gtest_cases(report):
                 yield "PASS", name, seconds, ""
 
 
-def cases_of(suite, test, prefix, pattern):
+def cases_of(build, suite, test, prefix, pattern):
     """Runs one test executable and returns its cases."""
     base = f'{prefix}{suite}/{test["name"]}'
     with tempfile.TemporaryDirectory() as scratch:
         report = pathlib.Path(scratch) / "report.json"
-        status, output = run_test(test, {"GTEST_OUTPUT": f"json:{report}"})
+        status, output = run_test(build, test, {"GTEST_OUTPUT": f"json:{report}"})
         cases = []
         if report.exists():
             cases = [(s, f"{base}/{name}", t, why)
@@ -90,7 +90,7 @@ def main():
     failed = False
     with args.results.open("a") as results:
         for suite, test in list_tests(args.build, args.suites):
-            cases = cases_of(suite, test, args.prefix, args.filter)
+            cases = cases_of(build, suite, test, args.prefix, args.filter)
             if not cases:
                 continue
             for case in cases:

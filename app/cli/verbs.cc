@@ -4,6 +4,7 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
+#include <iomanip>
 #include <iostream>
 #include <utility>
 
@@ -190,8 +191,11 @@ constexpr Verb kVerbs[] = {
 int run_help(const Arguments& arguments, std::ostream& out) {
   if (arguments.operands.empty()) {
     out << "usage: postern VERB [-j] [--socket PATH]\n\n";
+    size_t width = 0;
+    for (const Verb& verb : kVerbs) width = std::max(width, verb.usage.size());
     for (const Verb& verb : kVerbs) {
-      out << "  " << verb.usage << std::string(14 - verb.usage.size(), ' ') << verb.summary << '\n';
+      out << "  " << std::left << std::setw(static_cast<int>(width) + 2) << verb.usage
+          << verb.summary << '\n';
     }
     out << "\n  -j             JSON instead of a table\n"
            "  --socket PATH  posternd's control socket; default /run/postern/control.sock\n"

@@ -104,7 +104,7 @@ TEST_F(PortTest, AFailedProbeIsAnErrorThatHelps) {
   EXPECT_THAT(refusal(options("net_af_packet0")), HasSubstr("iface="));
   EXPECT_THAT(refusal(options("net_af_packet0,iface=no-such-if")),
               HasSubstr("no network interface 'no-such-if'"));
-  EXPECT_THAT(refusal(options("0000:ff:1f.7")), HasSubstr("vfio-pci"));
+  EXPECT_THAT(refusal(options("0000:ff:1f.7")), HasSubstr("deploy/nic.sh bind"));
   PortOptions o = options("net_af_packet0,iface=lo,qpairs=3");
   o.queues = 2;
   EXPECT_THAT(refusal(o), HasSubstr("qpairs"));
