@@ -10,9 +10,10 @@ fail() {
   exit 1
 }
 before=$(cat "$pages" 2>/dev/null || echo 0)
-# `set -m` gives it a process group of its own, as a terminal does, and default signal handling.
+# `set -m` gives it a process group of its own, as a terminal does; `env` the default handling of
+# SIGINT, which whoever started the tests in the background has switched off.
 set -m
-"$root/deploy/quickstart.sh" --hugepages --size 2000 >/dev/null 2>&1 &
+env --default-signal=INT "$root/deploy/quickstart.sh" --hugepages --size 2000 >/dev/null 2>&1 &
 pid=$!
 set +m
 for ((tick = 0; tick < 600; tick++)); do
