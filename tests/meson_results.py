@@ -90,7 +90,7 @@ def main():
     failed = False
     with args.results.open("a") as results:
         for suite, test in list_tests(args.build, args.suites):
-            cases = cases_of(build, suite, test, args.prefix, args.filter)
+            cases = cases_of(args.build, suite, test, args.prefix, args.filter)
             if not cases:
                 continue
             for case in cases:

@@ -87,12 +87,26 @@ check() {
   fi
 }
 
+count() { awk -F'\t' -v what="$1" '$1 == what { n++ } END { print n + 0 }' "$results"; }
+
+# collect NAME COMMAND...: COMMAND records its tests itself; that it fails without a failed test, for
+# example because it crashed, is a failure too
+collect() {
+  local name=$1 before status=0
+  shift
+  before=$(count FAIL)
+  "$@" || status=$?
+  if [ $status != 0 ] && [ "$(count FAIL)" = "$before" ]; then
+    record FAIL "$name" 0 "exit status $status without a failed test"
+  fi
+}
+
 # Runs Meson's suites in a build directory; each GoogleTest case counts as a test.
 run_meson_suites() { # BUILD PREFIX SUITE...
   local directory=$1 prefix=$2
   shift 2
-  "$here/meson_results.py" --build "$directory" --prefix "$prefix" --filter "$filter" \
-    --results "$results" "$@" || true
+  collect "${prefix}suites" "$here/meson_results.py" --build "$directory" --prefix "$prefix" \
+    --filter "$filter" --results "$results" "$@"
 }
 
 # ThreadSanitizer and AddressSanitizer want the address space where they expect it.
@@ -112,8 +126,8 @@ run_sanitizer() { # LIST
     *) CC="$ccache gcc" CXX="$ccache g++" build_tree "$directory" "$options" meson-test-prereq ;;
   esac
   step "Unit, script and simulation tests with sanitizers: $1"
-  without_aslr "$here/meson_results.py" --build "$directory" --prefix "$1/" --filter "$filter" \
-    --results "$results" unit script sim || true
+  collect "$1/suites" without_aslr "$here/meson_results.py" --build "$directory" --prefix "$1/" \
+    --filter "$filter" --results "$results" unit script sim
 }
 
 sources() { git -C "$root" ls-files -- '*.cc' '*.h' '*.hpp' '*.c' | sed "s|^|$root/|"; }
@@ -171,11 +185,12 @@ if [ ${#pure[@]} != 0 ]; then
 fi
 if wants system; then
   step "System tests: the Linux kernel as the peer"
-  "$here/system/run.py" --build "$build" --retries "${POSTERN_TEST_RETRIES:-0}" --filter "$filter" --results "$results" || true
+  collect system/suite "$here/system/run.py" --build "$build" \
+    --retries "${POSTERN_TEST_RETRIES:-0}" --filter "$filter" --results "$results"
 fi
 if wants nic; then
   step "PCI network cards, in a guest"
-  "$here/nic/run.py" --build "$build" --filter "$filter" --results "$results" || true
+  collect nic/suite "$here/nic/run.py" --build "$build" --filter "$filter" --results "$results"
 fi
 if wants quickstart; then
   step "Quickstart, end to end"
@@ -185,7 +200,6 @@ if wants quickstart; then
   check quickstart/interrupted "$here/system/quickstart_interrupt.sh"
 fi
 
-count() { awk -F'\t' -v what="$1" '$1 == what { n++ } END { print n + 0 }' "$results"; }
 passed=$(count PASS) failed=$(count FAIL) skipped=$(count SKIP)
 step "Result"
 awk -F'\t' '$1 == "SKIP" { printf "skipped: %s: %s\n", $2, $4 } $1 == "FAIL" { printf "failed: %s%s\n", $2, $4 == "" ? "" : ": " $4 }' "$results"
