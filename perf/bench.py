@@ -112,7 +112,11 @@ class Bench:
                    "--vdev", f"net_memif0,role=client,socket={self.memif}",
                    "--local", CLIENT, "--peer", SERVER, "--file-prefix", "bench-client",
                    "--warmup", self.o.warmup, "--duration", self.o.seconds, *case, *extra]
-        return run_json(command, self.o.client_core)
+        try:
+            return run_json(command, self.o.client_core)
+        except Failed:
+            time.sleep(1)  # the server's end of the link was not there yet
+            return run_json(command, self.o.client_core)
 
     # The bare link, UDP: DPDK's own program swaps addresses and ports and sends back.
     def testpmd(self):
