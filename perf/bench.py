@@ -320,7 +320,7 @@ def table(head, rows):
 def machine():
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
                   if line.startswith("model name")), platform.machine())
-    dpdk = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "dpdk"], capture_output=True,
+    dpdk = subprocess.run(["pkg-config", "--modversion", "libdpdk"], capture_output=True,
                           text=True).stdout.strip()
     return (f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, DPDK "
             f"{dpdk or 'of unknown version'}, load {os.getloadavg()[0]:.1f} at the start")
