@@ -27,7 +27,8 @@ void StackCore::set_initial_numbers(TcpContext& ctx, const FlowKey& key) noexcep
 
 uint16_t StackCore::path_mss(uint16_t interface, bool is_v6) const noexcept {
   const uint32_t headers = (is_v6 ? 40 : 20) + 20;
-  return static_cast<uint16_t>(interfaces_[interface].mtu - headers);
+  const auto mss = static_cast<uint16_t>(interfaces_[interface].mtu - headers);
+  return is_v6 ? mss : std::min(mss, config_.tcp.mss_ipv4);
 }
 
 uint32_t StackCore::segment_burst(const TcpSocket& socket) const noexcept {

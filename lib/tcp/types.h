@@ -43,7 +43,7 @@ struct TcpConfig {
   uint8_t retries = 15;  // R2 in retransmissions
   uint8_t orphan_retries = 8;
   uint16_t initial_window = 10;       // segments, RFC 6928
-  uint16_t mss_ipv4 = 1460;           // what we announce at most; the stack lowers it to the MTU
+  uint16_t mss_ipv4 = 8960;           // what we announce at most; the stack lowers it to the MTU
   uint16_t mss_min = 88;              // smaller offers are treated as this
   uint32_t receive_buffer = 1 << 20;  // bytes offered as window at first, without SO_RCVBUF
   uint32_t receive_buffer_max = 6 << 20;  // to which that grows with the rate of the application

@@ -334,5 +334,14 @@ TEST(Mss, FollowsTheMtuOfTheInterface) {
   }
 }
 
+TEST(Mss, IsAtMostWhatTheOperatorSays) {
+  StackConfig config = with_mtu(1500);
+  config.tcp.mss_ipv4 = 1300;
+  Pair pair(config);
+  pair.connect();
+  ASSERT_TRUE(pair.net.run([&] { return !pair.segments.empty(); }, 1s));
+  EXPECT_EQ(pair.segments[0].segment.mss, 1300);
+}
+
 }  // namespace
 }  // namespace postern::test
