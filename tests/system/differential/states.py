@@ -75,11 +75,10 @@ def listening(side):
 
 @tcp
 def listening_with_one_pending(side):
-    stream(side)
-    side("bind", "s", side.address, side.next_port())
-    side("listen", "s", 8)
-    side.reach(side.port)
+    listening(side)
+    peer = side.reach(side.port)
     settle(side)
+    return peer
 
 
 @tcp
