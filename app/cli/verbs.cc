@@ -163,7 +163,7 @@ constexpr Verb kVerbs[] = {
      "postern run [--kernel LIST] [--both] [--socket PATH] [--] PROGRAM [ARGUMENT]...\n\n"
      "The program is not changed: a library is loaded before libc (LD_PRELOAD) and gives its TCP "
      "and\n"
-     "UDP sockets to posternd. Sockets of loopback addresses, of other families, and of IPv6 stay\n"
+     "UDP sockets to posternd. Sockets of loopback addresses and of other families stay\n"
      "the kernel's. Programs that are statically linked, set-user-ID or written in Go are not\n"
      "reached. The library attaches as the user that runs the program.\n\n"
      "  --kernel LIST  addresses and networks that stay the kernel's too: 192.0.2.1,10.0.0.0/8\n"

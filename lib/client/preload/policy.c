@@ -79,12 +79,14 @@ static bool is_wildcard(const uint8_t address[16]) {
 
 bool policy_is_kernel(const struct policy* policy, const struct sockaddr* address, socklen_t length,
                       bool connecting) {
-  static const struct network loopback = {.address = {[10] = 0xff, [11] = 0xff, [12] = 127},
-                                          .bits = 96 + 8};
+  static const struct network loopback[] = {
+      {.address = {[10] = 0xff, [11] = 0xff, [12] = 127}, .bits = 96 + 8},
+      {.address = {[15] = 1}, .bits = 128},
+  };
   uint8_t a[16];
   if (!read_address(address, length, a)) return true;
   if (is_wildcard(a)) return connecting; /* to connect to the wildcard is to connect to loopback */
-  if (memcmp(a, mapped, sizeof mapped) != 0 || inside(&loopback, a)) return true;
+  if (inside(&loopback[0], a) || inside(&loopback[1], a)) return true;
   for (uint32_t i = 0; i < policy->count; ++i) {
     if (inside(&policy->networks[i], a)) return true;
   }

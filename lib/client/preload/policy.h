@@ -4,8 +4,7 @@
  *   POSTERN_KERNEL   addresses and networks whose sockets are the kernel's, separated by commas
  *   POSTERN_SHIM     0: everything is
  *   POSTERN_BOTH     1: stream sockets that are bound to a wildcard are the kernel's as well
- * The loopback networks are the kernel's in any case, as is what is not an internet address. IPv6
- * is, too, unless the address is a wildcard or carries IPv4: Postern does not speak it yet. */
+ * The loopback networks are the kernel's in any case, as is what is not an internet address. */
 #ifndef POSTERN_PRELOAD_POLICY_H
 #define POSTERN_PRELOAD_POLICY_H
 
