@@ -30,6 +30,8 @@ std::optional<int> parse(int argc, char** argv, Arguments* out) {
       out->json = true;
     } else if (arg == "-a" || arg == "--all") {
       out->all = true;
+    } else if (arg == "--stages") {
+      out->stages = true;
     } else if ((arg == "-c" || arg == "--config") && i + 1 < argc) {
       out->config = argv[++i];
     } else if (arg.starts_with("--config=")) {
@@ -72,6 +74,9 @@ std::optional<int> check(const Arguments& arguments, const Verb* verb) {
   }
   if (arguments.all && !verb->takes_all) {
     return bad_use("-a means nothing to " + arguments.verb);
+  }
+  if (arguments.stages && arguments.verb != "stats") {
+    return bad_use("--stages means nothing to " + arguments.verb);
   }
   if (!arguments.config.empty() && !verb->takes_config) {
     return bad_use("-c means nothing to " + arguments.verb);

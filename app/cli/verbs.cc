@@ -69,7 +69,9 @@ int run_drops(const Arguments& arguments, std::ostream& out) {
 }
 
 int run_stats(const Arguments& arguments, std::ostream& out) {
-  return print(arguments, ask(arguments, {}), show_stats, out);
+  if (!arguments.stages) return print(arguments, ask(arguments, {}), show_stats, out);
+  ControlClient client(arguments.socket);
+  return print(arguments, client.call(json::object{{"verb", "stages"}}), show_stages, out);
 }
 
 int run_metrics(const Arguments& arguments, std::ostream& out) {
@@ -178,8 +180,15 @@ constexpr Verb kVerbs[] = {
      "metric\n"
      "postern_drops_total and in the source.\n",
      0, true, false, run_drops},
-    {"stats", "stats", "counters of the workers, memory of the applications",
-     "With more than one worker, each has its column.\n", 0, false, false, run_stats},
+    {"stats", "stats [--stages]", "counters of the workers, memory of the applications",
+     "With more than one worker, each has its column. --stages shows instead what a worker does "
+     "with\n"
+     "its time: the share that it is busy, cycles of each step of its loop for a packet, measured "
+     "in\n"
+     "one turn of 64, and the bursts that it received by size. A packet is one that came in or "
+     "went\n"
+     "out, whichever were more.\n",
+     0, false, false, run_stats},
     {"metrics", "metrics", "all counters in the text format of Prometheus",
      "For a textfile collector or a look. Names are postern_*_total.\n", 0, false, false,
      run_metrics},

@@ -14,9 +14,10 @@ namespace postern {
 struct Arguments {
   std::string verb;
   std::vector<std::string> operands;
-  bool json = false;   // -j
-  bool all = false;    // -a
-  std::string config;  // -c
+  bool json = false;    // -j
+  bool all = false;     // -a
+  bool stages = false;  // --stages
+  std::string config;   // -c
   std::string socket = "/run/postern/control.sock";
 };
 

@@ -15,6 +15,7 @@
 
 #include "control/metrics.h"
 #include "daemon/daemon.h"
+#include "daemon/stages.h"
 
 namespace postern {
 namespace {
@@ -298,6 +299,12 @@ void stats(Daemon& daemon, const ControlReply& reply) {
       });
 }
 
+json::value stages(const Daemon& daemon) {
+  json::array workers;
+  for (const auto& worker : daemon.workers()) workers.push_back(stages_json(worker->counters()));
+  return workers;
+}
+
 json::value version(const Daemon& daemon) {
   return json::object{
       {"posternd", POSTERN_VERSION},
@@ -330,6 +337,8 @@ void register_verbs(ControlServer& server, Daemon& daemon) {
   });
   server.handle("stats",
                 [&daemon](const Request&, const ControlReply& reply) { stats(daemon, reply); });
+  server.handle("stages",
+                [&daemon](const Request&, const ControlReply& reply) { reply.ok(stages(daemon)); });
   server.handle("metrics", [&daemon](const Request&, const ControlReply& reply) {
     reply.ok(prometheus_text(counters(daemon)).c_str());
   });

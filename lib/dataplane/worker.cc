@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <future>
 #include <optional>
@@ -97,12 +98,18 @@ void Worker::Impl::run() noexcept {
 
 uint32_t Worker::Impl::turn(Time time) noexcept {
   now = time;
+  stages.begin(counters);
   uint32_t work = receive();
   work += run_calls();
+  stages.mark(Stage::calls);
   work += apps.drain(now);
+  stages.mark(Stage::commands);
   stack.advance(now);
+  stages.mark(Stage::timers);
   work += egress();
   work += publish();
+  stages.mark(Stage::events);
+  stages.end(work > 0, counters);
 
   if (work > 0) counters.add(Counter::worker_busy_turns);
   if (++turns % kHousekeeping == 0) housekeeping();
@@ -142,6 +149,14 @@ void Worker::Impl::housekeeping() noexcept {
   for (size_t i = 0; i < kDropCount; ++i) {
     published.drops[i].store(counters.drops[i], std::memory_order_relaxed);
   }
+  using Words = std::array<uint64_t, StageFigures::kWords>;
+  const auto words = std::bit_cast<Words>(stages.figures());
+  for (size_t i = 0; i < words.size(); ++i) {
+    published.stages[i].store(words[i], std::memory_order_relaxed);
+  }
+  if (begun == Time{}) begun = now;
+  published.running_ns.store(static_cast<uint64_t>((now - begun).count()),
+                             std::memory_order_relaxed);
 }
 
 void Worker::Impl::sleep() noexcept {
@@ -156,6 +171,7 @@ void Worker::Impl::sleep() noexcept {
     counters.add(Counter::worker_sleeps);
     housekeeping();
     sleeper.sleep(time_to_sleep());
+    stages.slept(static_cast<uint64_t>((clock.now() - now).count()));
   }
   apps.disarm();
   sleeper.disarm();
@@ -204,6 +220,12 @@ void Worker::Impl::leave() noexcept {
 }
 
 // ---- the face ----
+
+StageFigures PublishedCounters::stage_figures() const noexcept {
+  std::array<uint64_t, StageFigures::kWords> words;
+  for (size_t i = 0; i < words.size(); ++i) words[i] = stages[i].load(std::memory_order_relaxed);
+  return std::bit_cast<StageFigures>(words);
+}
 
 Worker::Worker(const WorkerOptions& options) {
   if (options.count > 1 && options.mesh == nullptr) {

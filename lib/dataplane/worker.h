@@ -12,6 +12,7 @@
 #include "base/counters.h"
 #include "dataplane/impairment.h"
 #include "dataplane/mesh.h"
+#include "dataplane/stages.h"
 #include "shm/channel.h"
 #include "stack/stack.h"
 
@@ -46,6 +47,10 @@ struct WorkerOptions {
 struct PublishedCounters {
   std::array<std::atomic<uint64_t>, kCounterCount> values{};
   std::array<std::atomic<uint64_t>, kDropCount> drops{};
+  std::array<std::atomic<uint64_t>, StageFigures::kWords> stages{};  // words of StageFigures
+  std::atomic<uint64_t> running_ns{0};                               // since the first turn
+
+  [[nodiscard]] StageFigures stage_figures() const noexcept;
 };
 
 class Worker {

@@ -13,6 +13,7 @@ constexpr size_t kTxBudget = 256;  // frames a turn
 
 uint32_t Worker::Impl::egress() noexcept {
   uint32_t sent = flush_all();
+  stages.mark(Stage::transmit);
   if (!tx_impairment.empty()) release_held();
   for (size_t budget = kTxBudget; budget > 0 && stack.wants_egress();) {
     size_t room = 0;
@@ -25,7 +26,9 @@ uint32_t Worker::Impl::egress() noexcept {
       transmit(spare[i], frames[i].interface);
     }
     first_spare += n;
+    stages.mark(Stage::output);
     sent += flush_all() + static_cast<uint32_t>(n);
+    stages.mark(Stage::transmit);
     budget -= n;
     if (n < wanted) break;
   }

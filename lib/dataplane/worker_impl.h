@@ -12,6 +12,7 @@
 #include "base/spsc_ring.h"
 #include "dataplane/bell.h"
 #include "dataplane/sleeper.h"
+#include "dataplane/stages.h"
 #include "dataplane/transmit.h"
 #include "dataplane/turn_clock.h"
 #include "dataplane/worker.h"
@@ -72,6 +73,8 @@ struct Worker::Impl {
   std::vector<std::unique_ptr<Impairment>> tx_impairment;  // by interface; empty: none
 
   TurnClock clock;
+  StageClock stages;
+  Time begun{};  // first turn
   Time now{};
   Time last_work{};
   uint32_t turns = 0;

@@ -11,7 +11,10 @@ namespace postern {
 uint32_t Worker::Impl::receive() noexcept {
   uint32_t received = 0;
   for (uint16_t i = 0; i < options.ports.size(); ++i) received += receive_from(i);
-  if (options.count > 1) received += receive_handed_over();
+  if (options.count > 1) {
+    received += receive_handed_over();
+    stages.mark(Stage::input);
+  }
   return received;
 }
 
@@ -20,7 +23,9 @@ uint32_t Worker::Impl::receive_from(uint16_t interface) noexcept {
   if (options.index >= port.queues()) return 0;
   std::array<rte_mbuf*, kRxBurst> burst;
   const size_t n = rx_burst(port, static_cast<uint16_t>(options.index), burst);
+  stages.mark(Stage::receive);
   if (n == 0 && rx_impairment == nullptr) return 0;
+  if (n != 0) stages.received(n);
   for (size_t i = 0; i < n; ++i) {
     burst[i]->port = port.id();  // net_ring leaves the sender's
     counters.add(Counter::rx_bytes, rte_pktmbuf_pkt_len(burst[i]));
@@ -36,6 +41,7 @@ uint32_t Worker::Impl::receive_from(uint16_t interface) noexcept {
   }
   if (options.count > 1) count = hand_over(interface, packets, count);
   deliver(packets, count);
+  stages.mark(Stage::input);
   return static_cast<uint32_t>(n + count);
 }
 

@@ -1,5 +1,6 @@
 """The same appliance in its other modes: busy and idle, hugepages, several workers."""
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -41,6 +42,24 @@ def idle_adaptive_costs_nearly_nothing(world):
         share = (daemon.cpu_seconds() - before) / (time.monotonic() - begin)
     note(f"{share * 100:.2f} % of a core while idle")
     assert share < 0.03
+
+
+@case(needs=("ping",))
+def stages_say_where_a_worker_spends_its_time(world):
+    world.start()
+    exercise(world)
+
+    def looked_at():
+        [worker] = json.loads(world.cli("stats", "--stages", "-j"))
+        return worker if worker["packets_in"] > 20 else None
+    worker = wait_until(looked_at, 10, "turns with packets have been looked at")
+    steps = {row["stage"]: row for row in worker["stages"]}
+    assert steps["input"]["cycles"] > 0 and steps["output"]["cycles"] > 0, worker
+    assert abs(sum(row["share"] for row in steps.values()) - 1) < 1e-6, worker
+    assert sum(worker["bursts"].values()) > 100, worker
+    assert 0 < worker["asleep"] < 1 and 0 < worker["busy"] < 1, worker
+    text = world.cli("stats", "--stages")
+    assert "Cycles/packet" in text and text.startswith("worker 0: busy "), text
 
 
 @case(alone=True)
