@@ -255,6 +255,8 @@ class TcpConnection {
   void tune_receive_buffer(const TcpContext& ctx, uint32_t rx_head);
 
   // ---- output.cc ----
+  bool nothing_follows() const;
+  void rest(const TcpContext& ctx);
   bool send_control(TcpContext& ctx, TcpSegment& out);
   bool send_retransmission(TcpContext& ctx, TcpSegment& out);
   bool send_new(TcpContext& ctx, TcpSegment& out);

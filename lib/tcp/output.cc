@@ -11,7 +11,10 @@ bool TcpConnection::next_segment(TcpContext& ctx, TcpSegment& out) {
   if (can_send_data()) {
     if (!flags_.rare_send || pace_allows(ctx)) {
       if (lost_bytes_ != 0 && send_retransmission(ctx, out)) return true;
-      if (send_new(ctx, out)) return true;
+      if (send_new(ctx, out)) {
+        if (nothing_follows()) rest(ctx);
+        return true;
+      }
     }
     if (send_probe(ctx, out)) return true;
     if (timer_is(Timer::none) && !flags_.pace_wait) arm_retransmit(ctx);
@@ -23,9 +26,19 @@ bool TcpConnection::next_segment(TcpContext& ctx, TcpSegment& out) {
     if (flags_.rare_send) fill_urgent(out);
     return true;
   }
+  rest(ctx);
+  return false;
+}
+
+// After new data: that was all, so that nobody has to ask again.
+bool TcpConnection::nothing_follows() const {
+  return snd_nxt_ == send_limit() && lost_bytes_ == 0 && !flags_.probe_now && !flags_.alive_now &&
+         !flags_.refuse_now && !flags_.rare_send;
+}
+
+void TcpConnection::rest(const TcpContext& ctx) {
   flags_.output = false;
   set_limit(ctx, limit_now());
-  return false;
 }
 
 // Resets, SYNs, and an ACK that must carry SACK blocks: data segments have no room for them.

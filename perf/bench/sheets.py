@@ -1,0 +1,362 @@
+"""What is measured. A sheet is one question: its `measure` takes every variant once, `render` makes
+Markdown and plots of all rounds. main.py calls measure() `rounds` times, so that variants of a sheet
+are always compared within a round.
+"""
+import statistics
+import time
+
+from report import latency_text, plot, rate_text, ratio_text, ratios, spread, table
+from systems import SINK, SOURCE, Failed
+
+
+class Sheet:
+    """samples: [{variant: sample}], one dict a round."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.samples = []
+
+    def column(self, variant, figure):
+        return [r[variant][figure] for r in self.samples if variant in r]
+
+    def median(self, variant, figure):
+        values = self.column(variant, figure)
+        return statistics.median(values) if values else None
+
+
+def with_server(start, run):
+    """run(server) with one that is started; once more if it ended: testpmd does not survive every end
+    of its peer."""
+    for attempt in (1, 2):
+        server = start()
+        try:
+            return run(server)
+        except Failed:
+            if attempt == 2:
+                raise
+        finally:
+            server.stop()
+    return None
+
+
+# ---- echo: against the bare link and the kernel ----
+
+# Title, what loadgen is asked, which figure counts, the ceiling, the kernel client's part.
+ECHO_CASES = [
+    ("UDP echo, 64 B frames, 256 outstanding",
+     ["--mode", "udp-echo", "--size", 18, "--window", 256, "--connections", 16], "rate", "testpmd",
+     ["udp", "--size", 18, "--connections", 16, "--window", 16]),
+    ("UDP echo, 64 B frames, 1 outstanding",
+     ["--mode", "udp-echo", "--size", 18, "--window", 1], "rate", "testpmd",
+     ["udp", "--size", 18, "--connections", 1, "--window", 1]),
+    ("UDP echo, 1472 B, 64 outstanding",
+     ["--mode", "udp-echo", "--size", 1472, "--window", 64], "rate", "testpmd",
+     ["udp", "--size", 1472, "--connections", 1, "--window", 64]),
+    ("TCP request-response, 64 B, 1 connection",
+     ["--mode", "tcp-rr", "--connections", 1], "rate", "reflector", ["tcp", "--connections", 1]),
+    ("TCP request-response, 64 B, 32 connections",
+     ["--mode", "tcp-rr", "--connections", 32], "rate", "reflector", ["tcp", "--connections", 32]),
+    ("TCP request-response, 64 B, 128 connections",
+     ["--mode", "tcp-rr", "--connections", 128], "rate", "reflector",
+     ["tcp", "--connections", 128]),
+    ("TCP request-response, 64 B, 1000 connections",
+     ["--mode", "tcp-rr", "--connections", 1000], "rate", "reflector",
+     ["tcp", "--connections", 1000]),
+    ("TCP open, use once, close, 64 at once",
+     ["--mode", "tcp-crr", "--connections", 64], "rate", None, None),
+    ("TCP bulk to the application, 1 flow",
+     ["--mode", "tcp-send", "--port", SINK], "gbit_out", None, None),
+    ("TCP bulk from the application, 1 flow",
+     ["--mode", "tcp-recv", "--port", SOURCE], "gbit_in", None, None),
+]
+
+
+class Echo(Sheet):
+    name = "echo"
+    title = "Against the bare link and the kernel"
+    about = ("The kernel: veth, server and client on a core each, both spinning. The bare link: "
+             "`dpdk-testpmd` in 5tswap for UDP, the reflector for TCP.")
+
+    def __init__(self, bench):
+        super().__init__(bench)
+        only = bench.o.case.lower()
+        self.cases = [c for c in ECHO_CASES if only in c[0].lower()]
+        bench.make_veth()
+
+    def take(self, row, system, start, run, wants):
+        cases = [(i, c) for i, c in enumerate(self.cases) if wants(c)]
+        if not cases:
+            return
+        server = start()
+        try:
+            for i, case in cases:
+                try:
+                    sample = run(case)
+                except Failed:
+                    server.stop()
+                    server = start()
+                    sample = run(case)
+                row[i, system] = sample
+        finally:
+            server.stop()
+
+    def measure(self):
+        b, row = self.bench, {}
+        self.take(row, "testpmd", b.testpmd,
+                  lambda c: b.loadgen(c[1], ["--peer-mac", "02:00:00:00:00:01"]),
+                  lambda c: c[3] == "testpmd")
+        self.take(row, "postern", b.posternd, lambda c: b.hosted(c[1]), lambda c: True)
+        if b.other:
+            self.take(row, "other", lambda: b.posternd(build=b.other), lambda c: b.hosted(c[1]),
+                      lambda c: True)
+        self.take(row, "kernel", b.kernel, lambda c: b.kernel_client(c[4]), lambda c: c[4])
+        self.take(row, "reflector", b.reflector, lambda c: b.loadgen(c[1]),
+                  lambda c: c[3] == "reflector")
+        self.samples.append(row)
+
+    def rate_rows(self):
+        for i, (title, _, figure, ceiling, _) in enumerate(self.cases):
+            form = rate_text if figure == "rate" else (lambda v: f"{v:.2f} Gbit/s")
+            ours = self.column((i, "postern"), figure)
+            above = self.column((i, ceiling), figure)
+            kernel = self.column((i, "kernel"), figure)
+            row = [title, spread(ours, form), spread(above, form),
+                   spread(ratios(ours, above), ratio_text), spread(kernel, form),
+                   spread(ratios(ours, kernel), ratio_text)]
+            if self.bench.other:
+                row.append(spread(ratios(ours, self.column((i, "other"), figure)), ratio_text))
+            yield row
+
+    def latency_rows(self):
+        for i, case in enumerate(self.cases):
+            if case[2] == "rate":
+                yield [case[0], *(latency_text(self.column((i, s), "latency_us"))
+                                  for s in ("postern", case[3], "kernel"))]
+
+    def trouble(self):
+        keys = ("lost", "retransmits", "resets", "mismatches", "bad_frames", "tx_dropped")
+        for i, case in enumerate(self.cases):
+            found = {k: v for k in keys
+                     if (v := sum(r[i, "postern"].get(k, 0) for r in self.samples))}
+            if found:
+                yield f"- {case[0]}: {found}"
+
+    def render(self):
+        head = ["", "Postern", "bare link", "ratio to it", "kernel", "ratio to it"]
+        if self.bench.other:
+            head.append(f"ratio to {self.bench.o.against}")
+        text = [table(head, self.rate_rows()), "", "Latency, microseconds, p50 / p99 / p99.9:", "",
+                table(["", "Postern", "bare link", "kernel"], self.latency_rows()), ""]
+        text += list(self.trouble()) or [
+            "Trouble: none. Nothing was lost, retransmitted, reset or changed."]
+        return "\n".join(text), {}
+
+
+# ---- receiving only ----
+
+class Receive(Sheet):
+    name = "receive"
+    title = "UDP received, one worker"
+    about = ("64-byte frames as fast as the link takes them, to an application that reads them; "
+             "beside it `dpdk-testpmd --forward-mode=rxonly`, which frees what it receives. Datagrams "
+             "that the application read; of testpmd, frames that it took off the link.")
+    FLOOD = ["--mode", "udp-flood", "--size", 18, "--connections", 16]
+
+    def measure(self):
+        b = self.bench
+        bare = with_server(b.testpmd_rxonly, lambda _: b.loadgen(
+            self.FLOOD, ["--peer-mac", "02:00:00:00:00:01"]))
+        ours = with_server(b.posternd, lambda _: b.hosted([*self.FLOOD, "--port", SINK]))
+        self.samples.append({"bare": {"rate": bare["tx_pps"]},
+                             "postern": {"rate": ours["application"]["datagrams_in"]}})
+
+    def render(self):
+        ours, bare = self.column("postern", "rate"), self.column("bare", "rate")
+        return table(["", "Postern", "bare link", "ratio to it"], [
+            ["UDP received, 64 B frames", spread(ours, rate_text), spread(bare, rate_text),
+             spread(ratios(ours, bare), ratio_text)]]), {}
+
+
+# ---- latency against offered load ----
+
+class Load(Sheet):
+    name = "load"
+    title = "Latency against offered load"
+    about = ("TCP request-response, 64 B, 128 connections, an open loop: requests are due at fixed "
+             "moments, and latency counts from there (no coordinated omission). The load is in percent "
+             "of the closed loop's rate in the same round.")
+    SHARES = (10, 30, 50, 70, 80, 90, 95)
+    CASE = ["--mode", "tcp-rr", "--connections", 128]
+
+    def measure(self):
+        b = self.bench
+
+        def run(_):
+            row = {"peak": b.hosted(self.CASE)}
+            for share in self.SHARES:
+                rate = int(row["peak"]["rate"] * share / 100)
+                row[share] = b.hosted([*self.CASE, "--rate", rate])
+            return row
+        self.samples.append(with_server(b.posternd, run))
+
+    def quantile(self, share, name):
+        return statistics.median(r[share]["latency_us"][name] for r in self.samples)
+
+    def render(self):
+        rows = [[f"{share} %", spread(self.column(share, "rate"), rate_text),
+                 *(f"{self.quantile(share, q):.1f}" for q in ("p50", "p99", "p99.9"))]
+                for share in self.SHARES]
+        text = (f"Closed loop: {spread(self.column('peak', 'rate'), rate_text)}.\n\n" +
+                table(["offered", "answered", "p50, us", "p99, us", "p99.9, us"], rows) +
+                "\n\n![latency](load.svg)")
+        lines = {q: [(share, self.quantile(share, q)) for share in self.SHARES]
+                 for q in ("p50", "p99", "p99.9")}
+        return text, {"load.svg": plot(lines, "offered, % of the closed loop", "microseconds",
+                                       logarithmic=True)}
+
+
+# ---- many connections ----
+
+class Scale(Sheet):
+    name = "scale"
+    title = "Many connections, few active"
+    about = ("TCP request-response, 64 B, over 100 connections among so many established ones. "
+             "Memory is what the daemon's process holds more than with 100 connections, divided by the "
+             "connections: everything counts, tables, timers and the application's slots included, "
+             "less what the application itself maps.")
+    ACTIVE = 100
+
+    @property
+    def counts(self):
+        return (100, 1000, 10_000, 100_000) if self.bench.o.quick else (100, 10_000, 100_000,
+                                                                        1_000_000)
+
+    def measure(self):
+        b, row = self.bench, {}
+        for count in self.counts:
+            limit = 1 << (count + 10_000).bit_length()
+
+            def run(server, count=count):
+                sample = b.hosted(["--mode", "tcp-rr", "--connections", count, "--active",
+                                   self.ACTIVE, "--clients", max(1, count // 50_000)])
+                sample["resident"] = resident_bytes(server.process.pid)
+                return sample
+            row[count] = with_server(
+                lambda limit=limit: b.posternd(connections=limit, memory=512 + limit // 1024), run)
+        self.samples.append(row)
+
+    def render(self):
+        first = self.counts[0]
+        base = self.column(first, "rate")
+        rows = []
+        for count in self.counts:
+            held = [s[count]["resident"] - s[first]["resident"] for s in self.samples]
+            rows.append([f"{count:,}", spread(self.column(count, "rate"), rate_text),
+                         spread(ratios(self.column(count, "rate"), base), ratio_text),
+                         latency_text(self.column(count, "latency_us")),
+                         "" if count == first else f"{statistics.median(held) / count:.0f}",
+                         f"{count / self.median(count, 'setup_seconds') / 1e3:.0f} k/s"])
+        return table(["established", "rate of 100 active", f"ratio to {first}",
+                      "p50 / p99 / p99.9, us", "bytes a connection", "opened at"], rows), {}
+
+
+def resident_bytes(pid):
+    for line in open(f"/proc/{pid}/status", encoding="ascii"):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise Failed("no VmRSS")
+
+
+# ---- many applications ----
+
+class Applications(Sheet):
+    name = "applications"
+    title = "Many applications attached, one active"
+    about = "TCP request-response, 64 B, 128 connections, beside so many applications that do nothing."
+
+    @property
+    def counts(self):
+        return (0, 7, 63)
+
+    def measure(self):
+        b, row = self.bench, {}
+        for count in self.counts:
+            def run(_, count=count):
+                with b.idle_applications(count):
+                    return b.hosted(["--mode", "tcp-rr", "--connections", 128])
+            row[count] = with_server(b.posternd, run)
+        self.samples.append(row)
+
+    def render(self):
+        base = self.column(0, "rate")
+        rows = [[str(count + 1), spread(self.column(count, "rate"), rate_text),
+                 spread(ratios(self.column(count, "rate"), base), ratio_text),
+                 latency_text(self.column(count, "latency_us"))] for count in self.counts]
+        return table(["applications", "rate", "ratio to 1", "p50 / p99 / p99.9, us"], rows), {}
+
+
+# ---- bulk ----
+
+class Bulk(Sheet):
+    name = "bulk"
+    title = "Bulk"
+    about = "Payload of TCP, checksums filled in and verified in software at both ends."
+    CASES = [(f"{'to' if to else 'from'} the application, {flows} flow{'s' if flows > 1 else ''}, "
+              f"MTU {mtu}", mtu,
+              ["--mode", "tcp-send" if to else "tcp-recv", "--port", SINK if to else SOURCE,
+               "--connections", flows], "gbit_out" if to else "gbit_in")
+             for mtu in (1500, 9000) for to in (True, False) for flows in (1, 16)]
+
+    def measure(self):
+        b, row = self.bench, {}
+        for mtu in (1500, 9000):
+            def run(_, mtu=mtu):
+                for title, its_mtu, case, _figure in self.CASES:
+                    if its_mtu == mtu:
+                        row[title] = b.hosted([*case, "--mtu", mtu])
+                return True
+            with_server(lambda mtu=mtu: b.posternd(mtu=mtu), run)
+        self.samples.append(row)
+
+    def render(self):
+        rows = [[title, spread(self.column(title, figure), lambda v: f"{v:.2f} Gbit/s")]
+                for title, _, _, figure in self.CASES]
+        return table(["", "payload"], rows), {}
+
+
+# ---- sleep ----
+
+class Sleep(Sheet):
+    name = "sleep"
+    title = "`idle: adaptive`: waking up, and the cost of waiting"
+    about = ("A datagram of 64 B every 50 ms to a daemon whose worker sleeps in between; the "
+             "application, in the generator's thread, spins. memif cannot wake anybody: the worker "
+             "naps. Idle: share of a core with one application attached and nothing to do.")
+
+    def measure(self):
+        b = self.bench
+
+        def run(server):
+            echo = b.hosted(["--mode", "udp-echo", "--size", 64, "--window", 1, "--rate", 20,
+                             "--duration", max(3, b.o.seconds)])
+            with b.idle_applications(1):
+                time.sleep(1)
+                before, begin = cpu_seconds(server.process.pid), time.monotonic()
+                time.sleep(max(3, b.o.seconds))
+                share = (cpu_seconds(server.process.pid) - before) / (time.monotonic() - begin)
+            echo["idle_percent"] = 100 * share
+            return echo
+        self.samples.append({"adaptive": with_server(lambda: b.posternd(idle="adaptive"), run)})
+
+    def render(self):
+        return table(["wake-up, p50 / p99 / p99.9, us", "idle, % of a core"], [
+            [latency_text(self.column("adaptive", "latency_us")),
+             spread(self.column("adaptive", "idle_percent"), lambda v: f"{v:.2f}")]]), {}
+
+
+def cpu_seconds(pid):
+    fields = open(f"/proc/{pid}/stat", encoding="ascii").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+SHEETS = [Echo, Receive, Load, Bulk, Scale, Applications, Sleep]
