@@ -214,8 +214,16 @@ int wait_record(struct context* c, uint32_t index, uint32_t seen, int64_t deadli
   return wait_change(c, &w, seen, deadline);
 }
 
+/* A handler of faults does not count: a thread that sleeps makes none, and crash reporters install
+ * theirs as they like. */
+static bool is_fault(int signal) {
+  return signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE || signal == SIGILL ||
+         signal == SIGTRAP || signal == SIGABRT || signal == SIGSYS;
+}
+
 bool interruption_restarts(void) {
   for (int signal = 1; signal < SIGRTMAX; ++signal) {
+    if (is_fault(signal)) continue;
     struct sigaction action;
     if (sigaction(signal, NULL, &action) != 0) continue;
     if ((action.sa_flags & SA_SIGINFO) == 0 &&

@@ -27,7 +27,7 @@ TEST_F(ClientTest, DatagramsOfEverySizeClass) {
     socklen_t length = sizeof from;
     ASSERT_EQ(postern_recvfrom(server, in.data(), in.size(), 0, generic(from), &length),
               static_cast<ssize_t>(n));
-    EXPECT_EQ(memcmp(in.data(), out.data(), n), 0);
+    EXPECT_TRUE(std::equal(out.begin(), out.end(), in.begin()));
     EXPECT_EQ(from.sin_addr.s_addr, inet_addr("10.0.0.1"));
     EXPECT_EQ(postern_sendto(server, in.data(), n, 0, generic(from), length),
               static_cast<ssize_t>(n));

@@ -3,7 +3,11 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <fstream>
 #include <functional>
+#include <iterator>
+#include <string>
+#include <thread>
 
 #include "fixture.h"
 
@@ -21,6 +25,18 @@ int status_of(pid_t pid) {
   int status = -1;
   waitpid(pid, &status, 0);
   return status;
+}
+
+// Until a process sleeps: it is in the middle of nothing.
+void await_sleep(pid_t pid) {
+  for (int quiet = 0; quiet < 3;) {
+    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+    std::string text((std::istreambuf_iterator<char>(stat)), {});
+    const size_t end = text.rfind(')');
+    ASSERT_NE(end, std::string::npos);
+    quiet = text[end + 2] == 'S' ? quiet + 1 : 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
 }
 
 bool echo_until_end(int fd) {
@@ -173,10 +189,11 @@ TEST_F(Fork, AKilledSharerClosesOnlyWhatItAloneHeld) {
   EXPECT_TRUE(send_all(given.a, "x", 1));
   char byte;
   EXPECT_EQ(postern_recv(given.a, &byte, 1, 0), 1);  // it has read: nothing unread makes a reset
+  await_sleep(child);                                // nor does a death in the middle of sending
   kill(child, SIGKILL);
   EXPECT_TRUE(WIFSIGNALED(status_of(child)));
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_EQ(postern_recv(given.a, &byte, 1, 0), 0);
+  EXPECT_EQ(postern_recv(given.a, &byte, 1, 0), 0) << strerror(errno);
   EXPECT_LT(elapsed_ms(start), 1000);
   EXPECT_TRUE(send_all(shared.a, "y", 1));
   EXPECT_EQ(postern_recv(shared.b, &byte, 1, 0), 1);
