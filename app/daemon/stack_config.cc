@@ -47,6 +47,8 @@ StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr
   stack.neighbors.reachable = config.neighbor_reachable;
   stack.neighbors.entries = config.neighbor_entries;
   stack.neighbors.duplicate_probes = config.duplicate_probes;
+  stack.fragments = {static_cast<uint32_t>(config.fragment_memory),
+                     static_cast<uint32_t>(config.fragment_memory_per_source)};
   stack.tcp = config.tcp;
   stack.max_connections = config.max_connections;
   const ssize_t got = getrandom(stack.secret.data(), sizeof stack.secret, 0);

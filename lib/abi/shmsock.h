@@ -232,21 +232,22 @@ struct shm_command {
 SHM_ASSERT(sizeof(struct shm_command) == 32, "shm_command layout");
 
 enum shm_option {
-  SHM_OPT_NODELAY = 1,      /* 0 or 1 */
-  SHM_OPT_CORK = 2,         /* 0 or 1 */
-  SHM_OPT_KEEPALIVE = 3,    /* 0 or 1 */
-  SHM_OPT_KEEPIDLE = 4,     /* seconds */
-  SHM_OPT_KEEPINTVL = 5,    /* seconds */
-  SHM_OPT_KEEPCNT = 6,      /* probes */
-  SHM_OPT_USER_TIMEOUT = 7, /* milliseconds, 0 off */
-  SHM_OPT_RCVBUF = 8,       /* bytes */
-  SHM_OPT_SNDBUF = 9,       /* bytes */
-  SHM_OPT_MAXSEG = 10,      /* bytes */
-  SHM_OPT_TOS = 11,         /* 0..255 */
-  SHM_OPT_TTL = 12,         /* 1..255 */
-  SHM_OPT_QUICKACK = 13,    /* 0 or 1 */
-  SHM_OPT_CONGESTION = 14,  /* index in the daemon's table of algorithms */
-  SHM_OPT_DEFER_ACCEPT = 15 /* seconds */
+  SHM_OPT_NODELAY = 1,       /* 0 or 1 */
+  SHM_OPT_CORK = 2,          /* 0 or 1 */
+  SHM_OPT_KEEPALIVE = 3,     /* 0 or 1 */
+  SHM_OPT_KEEPIDLE = 4,      /* seconds */
+  SHM_OPT_KEEPINTVL = 5,     /* seconds */
+  SHM_OPT_KEEPCNT = 6,       /* probes */
+  SHM_OPT_USER_TIMEOUT = 7,  /* milliseconds, 0 off */
+  SHM_OPT_RCVBUF = 8,        /* bytes */
+  SHM_OPT_SNDBUF = 9,        /* bytes */
+  SHM_OPT_MAXSEG = 10,       /* bytes */
+  SHM_OPT_TOS = 11,          /* 0..255 */
+  SHM_OPT_TTL = 12,          /* 1..255 */
+  SHM_OPT_QUICKACK = 13,     /* 0 or 1 */
+  SHM_OPT_CONGESTION = 14,   /* index in the daemon's table of algorithms */
+  SHM_OPT_DEFER_ACCEPT = 15, /* seconds */
+  SHM_OPT_MTU_DISCOVER = 16  /* IP_PMTUDISC_DONT, WANT, DO, PROBE; plus 1 */
 };
 
 /* What CONNECT reads, once. Addresses of both families are 16 bytes, IPv4 mapped (::ffff:a.b.c.d).

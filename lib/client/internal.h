@@ -159,7 +159,10 @@ struct options {         /* values set by setsockopt and not 0 are sent when the
   uint8_t keepcnt;
   uint8_t tos;
   uint8_t ttl;
-  uint8_t defer_accept; /* s */
+  union {
+    uint8_t defer_accept; /* of a stream: s */
+    uint8_t mtu_discover; /* of datagrams: IP_PMTUDISC_*, plus 1 */
+  };
 };
 
 struct record {

@@ -35,7 +35,7 @@ void options_send(struct context* c, uint32_t index) {
       {SHM_OPT_MAXSEG, o->maxseg},
       {SHM_OPT_TOS, o->tos},
       {SHM_OPT_TTL, o->ttl},
-      {SHM_OPT_DEFER_ACCEPT, o->defer_accept},
+      {(f & R_STREAM) != 0 ? SHM_OPT_DEFER_ACCEPT : SHM_OPT_MTU_DISCOVER, o->defer_accept},
   };
   for (size_t i = 0; i < sizeof all / sizeof all[0]; ++i) {
     if (all[i].value != 0) send_one(c, index, all[i].option, all[i].value);
@@ -164,6 +164,14 @@ static int set_ttl(const struct sock* s, int v) {
   SET_NUMBER(ttl, 1, 255, SHM_OPT_TTL);
 }
 
+static int set_mtu_discover(const struct sock* s, int v) {
+  if ((load(&s->record->flags) & R_STREAM) != 0) return ENOPROTOOPT;
+  if (v < IP_PMTUDISC_DONT || v > IP_PMTUDISC_PROBE) return EINVAL;
+  s->record->options.mtu_discover = (uint8_t)(v + 1);
+  option_send(s, SHM_OPT_MTU_DISCOVER, (uint32_t)v + 1);
+  return 0;
+}
+
 static int set_v6only(const struct sock* s, int v) {
   if ((load(&s->record->flags) & R_BOUND) != 0) return EINVAL;
   return set_flag(s, R_V6ONLY, v);
@@ -178,11 +186,13 @@ static int set_number(const struct sock* s, int level, int option, int v) {
       return (f & R_STREAM) != 0 ? set_tcp_option(s, option, v) : ENOPROTOOPT;
     case IPPROTO_IP:
       if (option == IP_TOS) return set_tos(s, v);
+      if (option == IP_MTU_DISCOVER) return set_mtu_discover(s, v);
       return option == IP_TTL ? set_ttl(s, v) : ENOPROTOOPT;
     case IPPROTO_IPV6:
       if ((f & R_V6) == 0) return ENOPROTOOPT;
       if (option == IPV6_V6ONLY) return set_v6only(s, v);
       if (option == IPV6_TCLASS) return set_tos(s, v == -1 ? 0 : v);
+      if (option == IPV6_MTU_DISCOVER) return set_mtu_discover(s, v);
       return option == IPV6_UNICAST_HOPS ? set_ttl(s, v) : ENOPROTOOPT;
     default:
       return ENOPROTOOPT;
@@ -294,10 +304,14 @@ static int get_ip_option(const struct options* o, uint32_t f, int level, int opt
   const int ttl = o->ttl != 0 ? o->ttl : 64;
   if (level == IPPROTO_IP && option == IP_TOS) return *v = o->tos, 0;
   if (level == IPPROTO_IP && option == IP_TTL) return *v = ttl, 0;
+  const bool told = (f & R_STREAM) == 0 && o->mtu_discover != 0;
+  const int discover = told ? o->mtu_discover - 1 : IP_PMTUDISC_WANT;
+  if (level == IPPROTO_IP && option == IP_MTU_DISCOVER) return *v = discover, 0;
   if (level != IPPROTO_IPV6 || (f & R_V6) == 0) return ENOPROTOOPT;
   if (option == IPV6_V6ONLY) return *v = (f & R_V6ONLY) != 0, 0;
   if (option == IPV6_TCLASS) return *v = o->tos, 0;
   if (option == IPV6_UNICAST_HOPS) return *v = ttl, 0;
+  if (option == IPV6_MTU_DISCOVER) return *v = discover, 0;
   return ENOPROTOOPT;
 }
 

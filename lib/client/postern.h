@@ -143,7 +143,9 @@ POSTERN_API int postern_dup(int fd);
  * TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_DEFER_ACCEPT.
  * TCP_INFO (get only; state, rto, snd_mss, rcv_mss, advmss, unacked, rtt, rttvar, snd_cwnd,
  * total_retrans; the rest is 0).
- * IPPROTO_IP: IP_TOS, IP_TTL. IPPROTO_IPV6: IPV6_V6ONLY, IPV6_TCLASS, IPV6_UNICAST_HOPS.
+ * IPPROTO_IP: IP_TOS, IP_TTL, IP_MTU_DISCOVER. IPPROTO_IPV6: IPV6_V6ONLY, IPV6_TCLASS,
+ * IPV6_UNICAST_HOPS, IPV6_MTU_DISCOVER. The latter of each: DONT, WANT (unless set), DO, PROBE; it
+ * matters to datagrams: EMSGSIZE for one that was too large comes with a later call.
  * Any other: ENOPROTOOPT. Buffer sizes are used as given, not doubled, within 4 KiB..16 MiB;
  * the default send buffer is 4 MiB at most and 1/4 of the application's transmit memory. */
 POSTERN_API int postern_setsockopt(int fd, int level, int option, const void* value,

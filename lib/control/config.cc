@@ -192,6 +192,21 @@ constexpr Key<Draft> kNeighbors[] = {
      }},
 };
 
+// ---- fragments: ----
+
+constexpr uint64_t kLargestPacket = 64 << 10;
+
+constexpr Key<Draft> kFragments[] = {
+    {"memory",
+     [](const Field& f, Draft& d) {
+       d.config.fragment_memory = f.size(4 * kLargestPacket, uint64_t{1} << 30);
+     }},
+    {"memory_per_source",
+     [](const Field& f, Draft& d) {
+       d.config.fragment_memory_per_source = f.size(kLargestPacket, uint64_t{1} << 30);
+     }},
+};
+
 // ---- tcp: ----
 
 template <Duration TcpConfig::*member, int64_t low_ms, int64_t high_s>
@@ -351,6 +366,7 @@ constexpr Key<Draft> kRoot[] = {
     {"ports", read_ports, true},
     {"routes", read_routes},
     {"neighbors", [](const Field& f, Draft& d) { read_section<Draft>(f, kNeighbors, d); }},
+    {"fragments", [](const Field& f, Draft& d) { read_section<Draft>(f, kFragments, d); }},
     {"tcp",
      [](const Field& f, Draft& d) {
        d.tcp = f;
@@ -551,6 +567,7 @@ std::vector<std::string> config_keys() {
   add_keys<PortDraft>(keys, "ports[].", kPort);
   add_keys<RouteDraft>(keys, "routes[].", kRoute);
   add_keys<Draft>(keys, "neighbors.", kNeighbors);
+  add_keys<Draft>(keys, "fragments.", kFragments);
   add_keys<Draft>(keys, "tcp.", kTcp);
   add_keys<AccessDraft>(keys, "access[].", kAccess);
   add_keys<Draft>(keys, "control.", kControl);

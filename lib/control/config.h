@@ -90,6 +90,9 @@ struct Config {
   Duration neighbor_reachable = 30s;
   uint32_t neighbor_entries = 4096;
   uint8_t duplicate_probes = 1;  // RFC 4862 DupAddrDetectTransmits
+  // fragments: of each worker
+  uint64_t fragment_memory = 4 << 20;  // bytes of packets that are not whole yet
+  uint64_t fragment_memory_per_source = 512 << 10;
   // tcp:
   TcpConfig tcp;
   // access:

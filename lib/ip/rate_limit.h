@@ -14,10 +14,11 @@ class RateLimit {
   explicit RateLimit(uint32_t rate) noexcept
       : rate_(rate), burst_(rate == 0 ? 0 : std::max<uint64_t>(16, rate / 10)), tokens_(burst_) {}
 
-  [[nodiscard]] bool take(Time now) noexcept {
-    if (tokens_ == 0) refill(now);
-    if (tokens_ == 0) return false;
-    --tokens_;
+  // All of `count` or none.
+  [[nodiscard]] bool take(Time now, uint64_t count = 1) noexcept {
+    if (tokens_ < count) refill(now);
+    if (tokens_ < count) return false;
+    tokens_ -= count;
     return true;
   }
 
@@ -27,8 +28,8 @@ class RateLimit {
     const Duration interval = Duration{std::chrono::seconds{1}} / rate_;
     const auto earned = static_cast<uint64_t>(std::max<int64_t>(0, (now - last_) / interval));
     if (earned == 0) return;
-    tokens_ = std::min(burst_, earned);
-    last_ = earned >= burst_ ? now : last_ + interval * static_cast<int64_t>(earned);
+    tokens_ = std::min(burst_, tokens_ + earned);
+    last_ = tokens_ == burst_ ? now : last_ + interval * static_cast<int64_t>(earned);
   }
 
   uint64_t rate_;

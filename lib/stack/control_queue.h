@@ -30,6 +30,7 @@ class ControlQueue {
   void commit() noexcept { ++tail_; }
 
   [[nodiscard]] bool room() const noexcept { return tail_ - head_ < frames_.size(); }
+  [[nodiscard]] size_t free() const noexcept { return frames_.size() - (tail_ - head_); }
   [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
   // The oldest frame; the queue is not empty.
   [[nodiscard]] const TxFrame& front() const noexcept { return frames_[head_ % frames_.size()]; }

@@ -8,6 +8,7 @@ namespace postern {
 namespace {
 
 constexpr uint32_t kControlFrames = 256;
+constexpr uint32_t kPathMtus = 1024;  // destinations remembered
 constexpr size_t kTimerBudget = 256;  // timers per turn
 constexpr uint32_t kLinkHeader = 18;
 
@@ -93,6 +94,10 @@ StackCore::StackCore(const StackConfig& config)
       arp_(interfaces_, neighbors_),
       nd_(interfaces_, neighbors_, nd_options(config)),
       control_(kControlFrames, largest_frame(config)),
+      reassembler_({.memory = config.fragments.memory,
+                    .memory_of_source = config.fragments.memory_of_source,
+                    .secret = derive(config, 10)}),
+      path_mtu_(kPathMtus, derive(config, 11)),
       icmp_limit_(config.icmp_rate),
       reset_limit_(std::max<uint32_t>(config.icmp_rate, 1000)),
       isn_key_(derive_key(config, 3)),
@@ -160,6 +165,7 @@ void StackCore::advance(Time now) noexcept {
   }
   neighbors_settled();
   if (std::min(arp_.next_deadline(), nd_.next_deadline()) <= now) announce();
+  if (reassembler_.next_deadline() <= now) expire_fragments();
   if (!detaching_.empty()) detach_some();
   reap();
 }
@@ -167,7 +173,7 @@ void StackCore::advance(Time now) noexcept {
 Time StackCore::next_deadline() const noexcept {
   if (!detaching_.empty()) return Time::min();
   return std::min({wheel_.next_deadline(), neighbors_.next_deadline(), arp_.next_deadline(),
-                   nd_.next_deadline()});
+                   nd_.next_deadline(), reassembler_.next_deadline()});
 }
 
 void StackCore::on_timer(Timer& timer) noexcept {
@@ -187,11 +193,12 @@ void StackCore::neighbors_settled() noexcept {
       continue;
     }
     while (Socket* socket = waiting.pop_front()) {
-      auto& tcp = static_cast<TcpSocket&>(*socket);
-      if (tcp.tcp.state() == TcpState::syn_sent) {
-        fail_connect(tcp, EHOSTUNREACH);
+      const bool connecting = socket->kind == SocketKind::tcp &&
+                              static_cast<TcpSocket&>(*socket).tcp.state() == TcpState::syn_sent;
+      if (connecting) {
+        fail_connect(static_cast<TcpSocket&>(*socket), EHOSTUNREACH);
       } else {
-        make_ready(tcp);
+        make_ready(*socket);
       }
     }
   }

@@ -3,6 +3,7 @@
 //   core.cc        construction, timers, what all parts share
 //   input.cc       a burst: parse, find, hand to the protocol
 //   arp_input.cc nd_input.cc icmp_input.cc udp_input.cc tcp_input.cc tcp_open.cc   the protocols
+//   fragment_input.cc   fragments received, until they are a packet
 //   output.cc      egress: control frames, then sockets in turn; tcp_output.cc udp_output.cc
 //   operations.cc  what applications ask for
 //   sockets.cc     life of sockets and applications
@@ -25,7 +26,9 @@
 #include "ip/interface.h"
 #include "ip/nd.h"
 #include "ip/neighbor_table.h"
+#include "ip/path_mtu.h"
 #include "ip/rate_limit.h"
+#include "ip/reassembly.h"
 #include "ip/route_table.h"
 #include "stack/app_state.h"
 #include "stack/control_queue.h"
@@ -34,6 +37,7 @@
 #include "tcp/ranges.h"
 #include "udp/udp_table.h"
 #include "wire/build.h"
+#include "wire/fragment.h"
 #include "wire/parse.h"
 
 namespace postern {
@@ -129,6 +133,13 @@ class StackCore {
   // Our address towards a destination behind a next hop; nullptr: none of its family.
   [[nodiscard]] const IpAddress* source_for(const IpAddress& destination,
                                             const NextHop& hop) const noexcept;
+  // What is known of the path, the link's own MTU if nothing is.
+  [[nodiscard]] uint32_t mtu_towards(const IpAddress& destination,
+                                     uint16_t interface) const noexcept {
+    const uint32_t known = path_mtu_.find(destination, now_);
+    const uint32_t link = interfaces_[interface].mtu;
+    return known == 0 || known > link ? link : known;
+  }
   void on_timer(Timer& timer) noexcept;
   void neighbors_settled() noexcept;
 
@@ -137,6 +148,12 @@ class StackCore {
   Drop dispatch(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
   [[nodiscard]] Drop check_link(const ParsedPacket& parsed) const noexcept;
   [[nodiscard]] Drop check_destination(const ParsedPacket& parsed) const noexcept;
+
+  // ---- fragment_input.cc ----
+  Drop fragment_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  Drop whole_input(const RxPacket& last, const ParsedPacket& parsed,
+                   std::span<std::byte> whole) noexcept;
+  void expire_fragments() noexcept;
 
   // ---- arp_input.cc ----
   Drop arp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
@@ -154,8 +171,20 @@ class StackCore {
   Drop icmp_echo(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
   Drop icmp_error(const RxPacket& packet, const ParsedPacket& parsed, int error) noexcept;
   Drop icmp_error_tcp(const wire::QuotedPacket& quoted, uint32_t mtu, int error) noexcept;
-  Drop icmp_error_udp(const wire::QuotedPacket& quoted, int error) noexcept;
+  Drop icmp_error_udp(const wire::QuotedPacket& quoted, uint32_t mtu, int error) noexcept;
+  Drop icmp_echo_in_fragments(const RxPacket& packet, const ParsedPacket& parsed,
+                              const IpAddress& source, uint32_t rest) noexcept;
   void icmp_port_unreachable(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  void lower_path_mtu(const IpAddress& destination, uint32_t mtu, uint16_t interface) noexcept;
+  struct IcmpError {
+    IpAddress local;
+    IpAddress remote;
+    uint16_t interface = 0;
+    uint8_t type = 0;
+    uint8_t code = 0;
+  };
+  // About a packet of `remote`, given from its IP header.
+  void send_icmp_error(const IcmpError& error, std::span<const std::byte> about) noexcept;
 
   // ---- udp_input.cc ----
   Drop udp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
@@ -205,6 +234,7 @@ class StackCore {
   [[nodiscard]] uint32_t segment_burst(const TcpSocket& socket) const noexcept;
   [[nodiscard]] bool claim_tuple(TcpSocket& socket, const FlowKey& key) noexcept;
   [[nodiscard]] uint16_t path_mss(uint16_t interface, bool is_v6) const noexcept;
+  void apply_path_mtu(TcpSocket& socket, TcpContext& ctx) noexcept;
   void set_initial_numbers(TcpContext& ctx, const FlowKey& key) noexcept;
 
   // ---- output.cc ----
@@ -216,6 +246,23 @@ class StackCore {
   void finish_control(TxFrame& frame, const IpAddress& destination) noexcept;
   std::byte* begin_ip(TxFrame& frame, uint16_t interface, const MacAddress& destination,
                       const wire::IpFields& fields) noexcept;
+  // The same for a part of a packet whose other fields are given; returns where its data goes.
+  struct FragmentPlace {
+    uint32_t offset = 0;
+    uint32_t length = 0;
+    bool more = false;
+    uint32_t id = 0;
+  };
+  std::byte* begin_fragment(TxFrame& frame, uint16_t interface, wire::IpFields fields,
+                            const FragmentPlace& place) noexcept;
+  // Data of a fragment that fits a link of `mtu`.
+  [[nodiscard]] static uint32_t fragment_room(uint32_t mtu, bool is_v6) noexcept {
+    return (mtu - (is_v6 ? 40U + 8U : 20U)) & ~7U;
+  }
+  // Identification of a packet's fragments. RFC 7739: not to be guessed from another one's.
+  [[nodiscard]] uint32_t fragment_id(bool is_v6) noexcept {
+    return is_v6 ? random32() : next_ip_id();
+  }
   static void copy_frame(const TxFrame& from, TxFrame& to) noexcept;
   void set_source_mac(TxFrame& frame, uint16_t interface) noexcept;
   void announce() noexcept;
@@ -318,6 +365,8 @@ class StackCore {
   ArpResponder arp_;
   NdResponder nd_;
   ControlQueue control_;
+  Reassembler reassembler_;
+  PathMtuTable path_mtu_;
   RateLimit icmp_limit_;
   RateLimit reset_limit_;
   std::array<uint64_t, 2> isn_key_;

@@ -1,5 +1,6 @@
 // ICMP messages received, and those sent about datagrams that nobody wants.
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -39,7 +40,11 @@ Drop StackCore::icmp_echo(const RxPacket& packet, const ParsedPacket& p) noexcep
     source = *own;
   }
   const uint32_t length = kIcmpHeader + p.payload_length;
-  if (ip_header_length(p.is_v6) + length > interfaces_[p.interface].mtu) return Drop::icmp_ignored;
+  be32 rest;
+  std::memcpy(&rest, packet.data + p.l4_offset + 4, sizeof rest);
+  if (ip_header_length(p.is_v6) + length > interfaces_[p.interface].mtu) {
+    return icmp_echo_in_fragments(packet, p, source, rest.host());
+  }
   if (!icmp_limit_.take(now_)) return Drop::icmp_rate_limited;
   TxFrame* frame = begin_control();
   if (frame == nullptr) return Drop::icmp_rate_limited;
@@ -52,8 +57,6 @@ Drop StackCore::icmp_echo(const RxPacket& packet, const ParsedPacket& p) noexcep
                             .dont_fragment = false,
                             .id = ++ip_id_,
                             .payload_length = length});
-  be32 rest;
-  std::memcpy(&rest, packet.data + p.l4_offset + 4, sizeof rest);
   const uint8_t reply = p.is_v6 ? wire::icmp6::echo_reply : wire::icmp4::echo_reply;
   wire::write_icmp(l4, reply, 0, rest.host());
   const uint32_t sum =
@@ -65,14 +68,46 @@ Drop StackCore::icmp_echo(const RxPacket& packet, const ParsedPacket& p) noexcep
   return Drop::none;
 }
 
+// Each fragment counts as an answer, and all are sent or none.
+Drop StackCore::icmp_echo_in_fragments(const RxPacket& packet, const ParsedPacket& p,
+                                       const IpAddress& source, uint32_t rest) noexcept {
+  const uint32_t total = kIcmpHeader + p.payload_length;
+  const uint32_t room = fragment_room(interfaces_[p.interface].mtu, p.is_v6);
+  const uint32_t count = (total + room - 1) / room;
+  if (control_.free() < count || !icmp_limit_.take(now_, count)) return Drop::icmp_rate_limited;
+  counters.add(Counter::icmp_rx);
+  std::array<std::byte, kIcmpHeader> head;
+  const std::byte* const data = packet.data + p.payload_offset;
+  wire::write_icmp(head.data(), p.is_v6 ? wire::icmp6::echo_reply : wire::icmp4::echo_reply, 0,
+                   rest);
+  wire::finish_checksum(head.data(), kIcmpHeader, checksum_add({data, p.payload_length}),
+                        p.payload_length, source, p.source, icmp_protocol(p.is_v6));
+  const uint32_t id = fragment_id(p.is_v6);
+  for (uint32_t at = 0; at < total; at += room) {
+    const uint32_t n = std::min(room, total - at);
+    TxFrame& frame = *begin_control();
+    std::byte* const out = begin_fragment(frame, p.interface,
+                                          {.source = source,
+                                           .destination = p.source,
+                                           .protocol = static_cast<uint8_t>(icmp_protocol(p.is_v6)),
+                                           .tos = p.tos,
+                                           .dont_fragment = false},
+                                          {at, n, at + n < total, id});
+    const uint32_t headed = at == 0 ? kIcmpHeader : 0;
+    std::memcpy(out, head.data(), headed);
+    std::memcpy(out + headed, data + (at + headed - kIcmpHeader), n - headed);
+    finish_control(frame, p.source);
+  }
+  counters.add(Counter::icmp_tx);
+  return Drop::none;
+}
+
 // RFC 1122 3.2.1.6, RFC 5927: an error counts only if it quotes a packet that a live flow could
 // have sent.
 Drop StackCore::icmp_error(const RxPacket& packet, const ParsedPacket& p, int error) noexcept {
   const wire::QuotedPacket quoted = wire::parse_icmp_quote(packet, p);
   if (quoted.protocol == 0) return Drop::icmp_malformed;
   if (!interfaces_.is_local(quoted.source)) return Drop::icmp_ignored;
-  if (quoted.protocol == static_cast<uint8_t>(Protocol::udp)) return icmp_error_udp(quoted, error);
-  if (quoted.protocol != static_cast<uint8_t>(Protocol::tcp)) return Drop::icmp_ignored;
   be32 rest;
   std::memcpy(&rest, packet.data + p.l4_offset + 4, sizeof rest);
   uint32_t mtu = p.is_v6 ? rest.host() : rest.host() & 0xffff;
@@ -82,6 +117,10 @@ Drop StackCore::icmp_error(const RxPacket& packet, const ParsedPacket& p, int er
     std::memcpy(&total, packet.data + p.payload_offset + 2, sizeof total);
     mtu = mtu_plateau(total.host());
   }
+  if (quoted.protocol == static_cast<uint8_t>(Protocol::udp)) {
+    return icmp_error_udp(quoted, mtu, error);
+  }
+  if (quoted.protocol != static_cast<uint8_t>(Protocol::tcp)) return Drop::icmp_ignored;
   return icmp_error_tcp(quoted, mtu, error);
 }
 
@@ -97,9 +136,8 @@ Drop StackCore::icmp_error_tcp(const wire::QuotedPacket& quoted, uint32_t mtu, i
   if (error != EMSGSIZE) {
     socket.tcp.on_icmp_error(ctx, error, quoted.tcp_seq);
   } else if (socket.tcp.in_flight(quoted.tcp_seq)) {
-    const uint32_t headers = ip_header_length(!quoted.source.is_v4()) + 20;
-    const uint32_t floor = quoted.source.is_v4() ? 576 : 1280;
-    socket.tcp.on_path_mtu(ctx, static_cast<uint16_t>(std::clamp(mtu, floor, 65535U) - headers));
+    lower_path_mtu(quoted.destination, mtu, socket.interface);
+    apply_path_mtu(socket, ctx);
   } else {
     return Drop::icmp_ignored;
   }
@@ -107,16 +145,33 @@ Drop StackCore::icmp_error_tcp(const wire::QuotedPacket& quoted, uint32_t mtu, i
   return Drop::none;
 }
 
-// RFC 1122 4.1.3.3: only a connected socket can be told whom the error is about.
-Drop StackCore::icmp_error_udp(const wire::QuotedPacket& quoted, int error) noexcept {
+void StackCore::lower_path_mtu(const IpAddress& destination, uint32_t mtu,
+                               uint16_t interface) noexcept {
+  const uint32_t before = mtu_towards(destination, interface);
+  if (mtu >= before) return;  // the path is no narrower than we think
+  if (path_mtu_.narrow(destination, mtu, now_) < before) {
+    counters.add(Counter::ip_path_mtu_lowered);
+  }
+}
+
+// RFC 1122 4.1.3.3: only a connected socket can be told whom the error is about. The path's MTU
+// concerns all of them.
+Drop StackCore::icmp_error_udp(const wire::QuotedPacket& quoted, uint32_t mtu, int error) noexcept {
   const Endpoint local{quoted.source, quoted.source_port};
   const Endpoint remote{quoted.destination, quoted.destination_port};
   const uint32_t index = udp_table_.find(local, remote);
-  if (index == UdpTable::kNone || udp_table_.binding(index).remote != remote) {
+  if (index == UdpTable::kNone) return Drop::icmp_ignored;
+  const bool connected = udp_table_.binding(index).remote == remote;
+  if (error == EMSGSIZE) {
+    NextHop hop;
+    if (!next_hop(quoted.destination, kNoInterface, &hop)) return Drop::icmp_ignored;
+    lower_path_mtu(quoted.destination, mtu, hop.interface);
+  } else if (!connected) {
     return Drop::icmp_ignored;
   }
   counters.add(Counter::icmp_rx);
-  tell_error(udp_[index], error);
+  const bool quiet = error == EMSGSIZE && udp_[index].mtu_discover == MtuDiscover::dont;
+  if (connected && !quiet) tell_error(udp_[index], error);
   return Drop::none;
 }
 
@@ -126,26 +181,33 @@ void StackCore::icmp_port_unreachable(const RxPacket& packet, const ParsedPacket
       p.mac_destination.is_multicast()) {
     return;
   }
+  const size_t available = p.payload_offset + p.payload_length - p.l3_offset;
+  send_icmp_error({p.destination, p.source, p.interface,
+                   p.is_v6 ? wire::icmp6::unreachable : wire::icmp4::unreachable,
+                   p.is_v6 ? wire::icmp6::port : wire::icmp4::port},
+                  {packet.data + p.l3_offset, available});
+}
+
+void StackCore::send_icmp_error(const IcmpError& error, std::span<const std::byte> about) noexcept {
   if (!icmp_limit_.take(now_)) return counters.drop(Drop::icmp_rate_limited);
   TxFrame* frame = begin_control();
   if (frame == nullptr) return;
-  const size_t available = p.payload_offset + p.payload_length - p.l3_offset;
-  const size_t quote = wire::icmp_quote_length(p.is_v6, available);
-  std::byte* l4 = begin_ip(*frame, p.interface, MacAddress{},
-                           {.source = p.destination,
-                            .destination = p.source,
-                            .protocol = static_cast<uint8_t>(icmp_protocol(p.is_v6)),
+  const bool is_v6 = !error.local.is_v4();
+  const size_t quote = wire::icmp_quote_length(is_v6, about.size());
+  std::byte* l4 = begin_ip(*frame, error.interface, MacAddress{},
+                           {.source = error.local,
+                            .destination = error.remote,
+                            .protocol = static_cast<uint8_t>(icmp_protocol(is_v6)),
                             .tos = 0xc0,  // RFC 1812 4.3.2.5: internetwork control
                             .dont_fragment = false,
                             .id = ++ip_id_,
                             .payload_length = static_cast<uint32_t>(kIcmpHeader + quote)});
-  const uint8_t type = p.is_v6 ? wire::icmp6::unreachable : wire::icmp4::unreachable;
-  wire::write_icmp(l4, type, p.is_v6 ? wire::icmp6::port : wire::icmp4::port, 0);
-  const uint32_t sum = copy_and_checksum(l4 + kIcmpHeader, packet.data + p.l3_offset, quote);
-  wire::finish_checksum(l4, kIcmpHeader, sum, quote, p.destination, p.source,
-                        icmp_protocol(p.is_v6));
+  wire::write_icmp(l4, error.type, error.code, 0);
+  const uint32_t sum = copy_and_checksum(l4 + kIcmpHeader, about.data(), quote);
+  wire::finish_checksum(l4, kIcmpHeader, sum, quote, error.local, error.remote,
+                        icmp_protocol(is_v6));
   counters.add(Counter::icmp_tx);
-  finish_control(*frame, p.source);
+  finish_control(*frame, error.remote);
 }
 
 }  // namespace postern

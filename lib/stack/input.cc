@@ -68,7 +68,7 @@ Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t
   if (flow != kNoFlow) return tcp_input(packet, p, flow);  // the key proves the destination ours
   if (const Drop drop = check_destination(p); drop != Drop::none) return drop;
   if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
-  if (p.fragment) return Drop::ip4_fragment;
+  if (p.fragment) return fragment_input(packet, p);
   switch (p.kind) {
     case PacketKind::tcp:
       return tcp_input(packet, p, flow);

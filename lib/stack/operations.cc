@@ -337,6 +337,11 @@ int set_listener_option(Listener& listener, SocketOption option, uint32_t value)
 }
 
 int set_udp_option(UdpSocket& socket, SocketOption option, uint32_t value) {
+  if (option == SocketOption::mtu_discover) {
+    if (value < 1 || value > 1 + static_cast<uint32_t>(MtuDiscover::probe)) return EINVAL;
+    socket.mtu_discover = static_cast<MtuDiscover>(value - 1);
+    return 0;
+  }
   if (option != SocketOption::receive_buffer) return set_ip_option(socket, option, value);
   socket.receive_limit = std::clamp<uint32_t>(value, 4096, kMaxOutstanding);
   return 0;

@@ -105,6 +105,23 @@ std::byte* StackCore::begin_ip(TxFrame& frame, uint16_t interface, const MacAddr
   return frame.data + l2 + l3;
 }
 
+std::byte* StackCore::begin_fragment(TxFrame& frame, uint16_t interface, wire::IpFields fields,
+                                     const FragmentPlace& place) noexcept {
+  counters.add(Counter::ip_fragments_tx);
+  fields.payload_length = place.length;
+  if (fields.source.is_v4()) {
+    fields.id = static_cast<uint16_t>(place.id);
+    fields.fragment_offset = static_cast<uint16_t>(place.offset);
+    fields.more_fragments = place.more;
+    return begin_ip(frame, interface, MacAddress{}, fields);
+  }
+  const uint8_t next = fields.protocol;
+  fields.protocol = wire::kFragmentProtocol;
+  fields.payload_length += static_cast<uint32_t>(sizeof(wire::Ipv6Fragment));
+  std::byte* const out = begin_ip(frame, interface, MacAddress{}, fields);
+  return out + wire::write_fragment_header(out, next, place.offset, place.more, place.id);
+}
+
 // The frame is complete but for its destination: sends it, holds it for the neighbor, or drops it.
 void StackCore::finish_control(TxFrame& frame, const IpAddress& destination) noexcept {
   Path path;

@@ -92,9 +92,17 @@ struct UdpSend {
   IpAddress local;    // any: chosen by route
   uint32_t sent = 0;  // payload bytes sent already, of a datagram that goes in fragments
   uint32_t next = UINT32_MAX;
-  uint16_t id = 0;  // IPv4 identification of its fragments
+  uint32_t id = 0;  // identification of its fragments
   uint8_t tos = 0;
   uint8_t ttl = 0;
+};
+
+// IP_MTU_DISCOVER, in the order of Linux's values.
+enum class MtuDiscover : uint8_t {
+  dont,   // routers may fragment (IPv4); what they tell is heeded and not reported
+  want,   // they may not; datagrams too large for the path go in fragments
+  only,   // IP_PMTUDISC_DO: datagrams too large for the path are refused
+  probe,  // those too large for the link are refused, whatever is known of the path
 };
 
 struct UdpSocket : Socket {
@@ -108,6 +116,7 @@ struct UdpSocket : Socket {
   uint32_t receive_limit = 0;  // bytes of unread records
   uint8_t tos = 0;
   uint8_t ttl = 64;
+  MtuDiscover mtu_discover = MtuDiscover::want;
   bool bound = false;  // in the UDP table
 };
 

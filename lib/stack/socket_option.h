@@ -22,6 +22,7 @@ enum class SocketOption : uint16_t {
   quick_ack = 13,
   congestion = 14,
   defer_accept = 15,  // seconds
+  mtu_discover = 16,  // IP_PMTUDISC_DONT, WANT, DO, PROBE; plus 1
 };
 
 }  // namespace postern

@@ -77,10 +77,16 @@ struct NeighborConfig {
   Duration duplicate_delay = 1s;
 };
 
+struct FragmentConfig {
+  uint32_t memory = 4 << 20;              // bytes of packets in the making
+  uint32_t memory_of_source = 512 << 10;  // of these, for one source
+};
+
 struct StackConfig {
   std::vector<InterfaceConfig> interfaces;
   std::vector<RouteConfig> routes;
   NeighborConfig neighbors;
+  FragmentConfig fragments;
   TcpConfig tcp;
   uint32_t max_connections = 65536;
   uint32_t max_udp_sockets = 4096;

@@ -35,6 +35,13 @@ uint32_t StackCore::segment_burst(const TcpSocket& socket) const noexcept {
   return interfaces_[socket.interface].offloads.tso ? kTsoBytes : socket.tcp.mss();
 }
 
+// RFC 1191 6.3: what is known of the path holds for its next connection too.
+void StackCore::apply_path_mtu(TcpSocket& socket, TcpContext& ctx) noexcept {
+  const uint32_t mtu = path_mtu_.find(socket.key.remote, now_);
+  if (mtu == 0) return;
+  socket.tcp.on_path_mtu(ctx, static_cast<uint16_t>(mtu - (socket.is_v4 ? 20 : 40) - 20));
+}
+
 // ---- passive ----
 
 // isn_above: replaces a connection in TIME-WAIT, the ISN must lie beyond what that one used.
@@ -67,6 +74,7 @@ Drop StackCore::tcp_passive_open(Listener& listener, const ParsedPacket& p, cons
   socket->opened = true;
   socket->network_done = false;
   socket->tcp.open_passive(ctx, syn, path_mss(hop.interface, p.is_v6));
+  apply_path_mtu(*socket, ctx);
   settle(*socket);
   return Drop::none;
 }
@@ -120,6 +128,7 @@ int StackCore::tcp_active_open(TcpSocket& socket, const Endpoint& local,
   socket.opened = true;
   socket.network_done = false;
   socket.tcp.open_active(ctx, path_mss(hop.interface, !remote.address.is_v4()));
+  apply_path_mtu(socket, ctx);
   return 0;
 }
 

@@ -1,4 +1,4 @@
-// Datagrams into frames, in fragments where they exceed the MTU (RFC 791 3.2).
+// Datagrams into frames, in fragments where they exceed the MTU (RFC 791 3.2, RFC 8200 4.5).
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -23,6 +23,7 @@ size_t StackCore::udp_output(UdpSocket& socket, std::span<TxFrame> frames) noexc
     bool done = true;
     if (udp_frame(socket, item, frames[n], &done)) ++n;
     if (done) udp_sent(socket);
+    if (static_cast<ListNode<ReadyTag>&>(socket).is_linked()) return n;  // waits for its neighbor
   }
   if (socket.send_head != kNoIndex) {
     make_ready(socket);
@@ -61,37 +62,49 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
     tell_error(socket, error);
     return false;
   }
-  const Interface& interface = interfaces_[path.interface];
   const bool is_v6 = !item.remote.address.is_v4();
-  const uint32_t room = interface.mtu - (is_v6 ? 40U : 20U);
+  const MtuDiscover discover = socket.mtu_discover;
+  const uint32_t mtu = discover == MtuDiscover::probe
+                           ? interfaces_[path.interface].mtu
+                           : mtu_towards(item.remote.address, path.interface);
   const uint32_t total = kUdpHeader + item.length;
-  const bool fragmented = total > room;
-  if (fragmented && is_v6) {
+  const bool whole = item.sent == 0 && total <= mtu - (is_v6 ? 40U : 20U);
+  if (!whole && discover >= MtuDiscover::only) {
     tell_error(socket, EMSGSIZE);
     return false;
   }
-  if (item.id == 0) item.id = next_ip_id();
+  // Only few frames are held for a neighbor: fragments wait in the queue.
+  if (!whole && path.resolution == NeighborTable::Resolution::pending) {
+    waiting_[path.neighbor.index].push_back(socket);
+    *done = false;
+    return false;
+  }
+  const TxOffloads& offloads = interfaces_[path.interface].offloads;
+  wire::IpFields fields{.source = source,
+                        .destination = item.remote.address,
+                        .protocol = static_cast<uint8_t>(Protocol::udp),
+                        .ttl = item.ttl != 0 ? item.ttl : socket.ttl,
+                        .tos = item.tos != 0 ? item.tos : socket.tos,
+                        .dont_fragment = whole && discover != MtuDiscover::dont,
+                        .payload_length = total,
+                        .offload_checksum = offloads.ip_checksum};
   // `sent` counts bytes of the IP payload, the UDP header included.
   const uint32_t offset = item.sent;
-  const uint32_t here = fragmented ? std::min(total - offset, room & ~7U) : total;
+  uint32_t here = total;
+  std::byte* l4;
+  if (whole) {
+    fields.id = next_ip_id();
+    l4 = begin_ip(frame, path.interface, MacAddress{}, fields);
+  } else {
+    if (offset == 0) item.id = fragment_id(is_v6);
+    here = std::min(total - offset, fragment_room(mtu, is_v6));
+    l4 = begin_fragment(frame, path.interface, fields,
+                        {offset, here, offset + here < total, item.id});
+  }
   item.sent += here;
   *done = item.sent == total;
-  const bool offload_ip = interface.offloads.ip_checksum;
-  std::byte* l4 = begin_ip(frame, path.interface, MacAddress{},
-                           {.source = source,
-                            .destination = item.remote.address,
-                            .protocol = static_cast<uint8_t>(Protocol::udp),
-                            .ttl = item.ttl != 0 ? item.ttl : socket.ttl,
-                            .tos = item.tos != 0 ? item.tos : socket.tos,
-                            .dont_fragment = false,
-                            .id = item.id,
-                            .payload_length = here,
-                            .fragment_offset = static_cast<uint16_t>(offset),
-                            .more_fragments = !*done,
-                            .offload_checksum = offload_ip});
   frame.l4_length = kUdpHeader;
-  udp_payload(socket, item, offset, here, l4, source, frame,
-              interface.offloads.l4_checksum && !fragmented);
+  udp_payload(socket, item, offset, here, l4, source, frame, offloads.l4_checksum && whole);
   if (*done) counters.add(Counter::udp_tx_datagrams);
   if (item.remote.address.is_v4() &&
       interfaces_.is_broadcast(item.remote.address, path.interface)) {

@@ -314,6 +314,7 @@ class TcpConnection {
   void on_reorder_timer(TcpContext& ctx);
   void on_dsack();
   void mark_front_lost(TcpContext& ctx);
+  void mark_oversized_lost(TcpContext& ctx);
   void mark_all_lost(TcpContext& ctx);
   CongestionView congestion_view(const TcpContext& ctx, uint32_t flight);
   const CongestionControl& congestion() const { return kCongestion[congestion_]; }

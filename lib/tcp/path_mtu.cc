@@ -15,9 +15,10 @@ void TcpConnection::on_path_mtu(TcpContext& ctx, uint16_t mss) {
   if (state_ == TcpState::closed || mss >= path_mss_) return;
   const uint16_t before = mss_;
   lower_path_mss(ctx, mss);
-  // RFC 1191 6.4: what did not fit is sent again at once, without reducing cwnd.
+  // RFC 1191 6.4: what did not fit is sent again at once, without reducing cwnd. All of it: a
+  // router that limits its messages tells once (RFC 4443 2.4 f).
   if (mss_ < before && synchronized() && snd_nxt_ != snd_una_) {
-    mark_front_lost(ctx);
+    mark_oversized_lost(ctx);
     flags_.output = true;
   }
 }

@@ -441,6 +441,19 @@ void TcpConnection::mark_front_lost(TcpContext& ctx) {
   resend_hint_ = sent_head_;
 }
 
+// Ranges with segments larger than the MSS has become.
+void TcpConnection::mark_oversized_lost(TcpContext& ctx) {
+  for (uint32_t index = sent_head_;; index = ctx.ranges->next(index)) {
+    TcpRange& r = range(ctx, index);
+    if (!r.has(TcpRange::kSacked | TcpRange::kLost) && r.size() > mss_) {
+      r.flags = static_cast<uint8_t>(r.flags & ~TcpRange::kPartial);
+      mark(r, TcpRange::kLost);
+    }
+    if (index == 0) break;
+  }
+  resend_hint_ = sent_head_;
+}
+
 // RFC 6298 5.4: after a timeout everything not known to have arrived is lost. If the very first
 // is known to have arrived, the peer has thrown it away again (RFC 2018 8).
 void TcpConnection::mark_all_lost(TcpContext& ctx) {

@@ -214,12 +214,32 @@ def udp_send(args):
     with postern.Socket(kernel.SOCK_DGRAM, family=family_of(args.host)) as sock:
         sock.settimeout(5)
         good = 0
-        for size in range(0, args.largest + 1, 16):
+        for size in range(0, args.largest + 1, args.step):
             data = Pattern().bytes(size)
             sock.sendto(data, args.host, args.port)
-            answer, peer = sock.recvfrom(2048)
+            answer, peer = sock.recvfrom(70000)
             good += answer == data and peer == (args.host, args.port)
         say(good=good)
+
+
+def udp_path(args):
+    """A connected socket: for each size on its input, a datagram, or the error that an earlier one met on
+    its way."""
+    with postern.Socket(kernel.SOCK_DGRAM, family=family_of(args.host)) as sock:
+        if args.discover >= 0:
+            v6 = family_of(args.host) == kernel.AF_INET6
+            sock.setsockopt(kernel.IPPROTO_IPV6 if v6 else kernel.IPPROTO_IP, 23 if v6 else 10,
+                            args.discover)
+        sock.connect(args.host, args.port)
+        ready()
+        for line in sys.stdin:
+            try:
+                sock.recv(1, kernel.MSG_DONTWAIT)
+            except BlockingIOError:
+                sock.send(Pattern().bytes(int(line)))
+                say(sent=int(line))
+            except OSError as error:
+                say(**failure(error))
 
 
 def main():
@@ -231,13 +251,15 @@ def main():
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--udp", action="store_true")
     parser.add_argument("--largest", type=int, default=1472, help="bytes of a datagram")
+    parser.add_argument("--step", type=int, default=16, help="bytes from one datagram to the next")
+    parser.add_argument("--discover", type=int, default=-1, help="IP_MTU_DISCOVER")
     parser.add_argument("--v6-only", action="store_true")
     parser.add_argument("--user-timeout", type=int, default=0, help="milliseconds")
     parser.add_argument("--keepalive", action="store_true")
     parser.add_argument("--send-on", action="store_true")
     args = parser.parse_args()
     programs = {f.__name__: f for f in (sink, source, connect, dial_many, half_close, wait_error,
-                                        reset, hold, slow, bind, udp_send)}
+                                        reset, hold, slow, bind, udp_send, udp_path)}
     try:
         postern.attach()
     except OSError as error:

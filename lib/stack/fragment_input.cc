@@ -1,0 +1,61 @@
+// Fragments received: kept until they are a packet, which then goes the way of all packets.
+#include "ip/icmp.h"
+#include "stack/core.h"
+#include "wire/headers.h"
+#include "wire/parse.h"
+
+namespace postern {
+
+Drop StackCore::fragment_input(const RxPacket& packet, const ParsedPacket& p) noexcept {
+  std::span<std::byte> whole;
+  const Drop drop = reassembler_.add(p, wire::read_fragment(packet, p), now_, &whole);
+  counters.drop(Drop::ip_fragment_memory, reassembler_.take_displaced());
+  if (drop != Drop::none) return drop;
+  counters.add(Counter::ip_fragments_rx);
+  if (whole.empty()) return Drop::none;
+  counters.add(Counter::ip_reassembled);
+  return whole_input(packet, p, whole);
+}
+
+// Parsed as if it had come in one frame, from the Ethernet header of its last fragment on.
+Drop StackCore::whole_input(const RxPacket& last, const ParsedPacket& p,
+                            std::span<std::byte> whole) noexcept {
+  static_assert(Reassembler::kLinkRoom >= sizeof(wire::EthernetHeader));
+  std::byte* const frame = whole.data() - sizeof(wire::EthernetHeader);
+  wire::write_ethernet(frame, p.mac_destination, p.mac_source,
+                       p.is_v6 ? wire::ether_type::ipv6 : wire::ether_type::ipv4);
+  RxPacket joined;
+  joined.data = frame;
+  joined.length = static_cast<uint32_t>(sizeof(wire::EthernetHeader) + whole.size());
+  joined.interface = last.interface;
+  joined.ip_checksum = ChecksumVerdict::good;
+  ParsedPacket q;
+  wire::parse_any(joined, &q);
+  if (q.drop != Drop::none) return q.drop;
+  if (q.fragment) return Drop::ip6_bad_extension;  // fragments of a fragment
+  if (q.kind != PacketKind::tcp) return dispatch(joined, q, kNoFlow);
+  const Endpoint local{q.destination, q.destination_port};
+  const Endpoint remote{q.source, q.source_port};
+  if (config_.owns_tuple != nullptr && !config_.owns_tuple(config_.opaque, local, remote)) {
+    return Drop::ip_fragment_foreign;
+  }
+  return dispatch(joined, q, flows_.find(FlowKey(remote, local, q.protocol), key_of()));
+}
+
+// RFC 1122 3.3.2, RFC 8200 4.5: its sender is told if the first fragment had come.
+void StackCore::expire_fragments() noexcept {
+  constexpr uint8_t kReassembly = 1;
+  Reassembler::Expired e;
+  while (reassembler_.next_expired(now_, &e)) {
+    counters.drop(Drop::ip_fragment_timeout, e.fragments);
+    if (e.quote.empty() || !icmp_error_allowed(e.source, e.destination) ||
+        !interfaces_.is_local(e.destination)) {
+      continue;
+    }
+    const bool is_v6 = !e.source.is_v4();
+    const uint8_t type = is_v6 ? wire::icmp6::time_exceeded : wire::icmp4::time_exceeded;
+    send_icmp_error({e.destination, e.source, e.interface, type, kReassembly}, e.quote);
+  }
+}
+
+}  // namespace postern

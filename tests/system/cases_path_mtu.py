@@ -1,0 +1,131 @@
+"""Path MTU discovery, RFC 1191 and 8201: a host behind a router whose link is narrower than ours."""
+import hashlib
+import os
+import select
+import subprocess
+
+from harness import LINUX, POSTERN, WIRE, case, note, run, spawn, wait_until
+from pattern import Pattern
+
+LINUX6, POSTERN6 = "2001:db8::1", "2001:db8::2"
+NEAR, FAR = "198.51.100.1", "198.51.100.2"
+NEAR6, FAR6 = "2001:db8:f::1", "2001:db8:f::2"
+NARROW = 1300
+
+
+class Far:
+    """A namespace behind this host, which routes for it over a link of `mtu`."""
+
+    def __init__(self, mtu=NARROW):
+        self.holder = spawn(["unshare", "--net", "--", "sleep", "infinity"])
+        mine = os.readlink("/proc/self/ns/net")
+        wait_until(lambda: os.readlink(f"/proc/{self.holder.pid}/ns/net") != mine, 10, "a namespace")
+        run("ip", "link", "add", "far0", "mtu", mtu, "type", "veth", "peer", "name", "far0", "mtu", mtu,
+            "netns", self.holder.pid)
+        run("ip", "addr", "add", f"{NEAR}/24", "dev", "far0")
+        run("ip", "addr", "add", f"{NEAR6}/64", "dev", "far0", "nodad")
+        run("ip", "link", "set", "far0", "up")
+        run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.run("ip", "link", "set", "lo", "up")
+        self.run("ip", "addr", "add", f"{FAR}/24", "dev", "far0")
+        self.run("ip", "addr", "add", f"{FAR6}/64", "dev", "far0", "nodad")
+        self.run("ip", "link", "set", "far0", "up")
+        # Its SYN must not give the narrow link away.
+        self.run("ip", "route", "add", "default", "via", NEAR, "advmss", 1460)
+        self.run("ip", "-6", "route", "add", "default", "via", NEAR6, "advmss", 1440)
+
+    def command(self, *command):
+        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--", *map(str, command)]
+
+    def run(self, *command, **more):
+        return run(*self.command(*command), **more)
+
+
+def start(world, **sections):
+    far = Far(sections.pop("mtu", NARROW))
+    run("ip", "addr", "add", f"{LINUX6}/64", "dev", WIRE, "nodad")
+    world.start(ports=[{"name": WIRE, "device": f"net_af_packet0,iface={WIRE}",
+                        "addresses": [f"{POSTERN}/24", f"{POSTERN6}/64"]}],
+                routes=[{"to": "0.0.0.0/0", "via": LINUX}, {"to": "::/0", "via": LINUX6}], **sections)
+    wait_until(lambda: set(world.show("link")[0]["address_states"].values()) == {"preferred"}, 10,
+               "addresses are preferred")
+    return far
+
+
+def counters(world):
+    return world.show("stats")["total"]
+
+
+@case(seconds=90, needs=("curl",))
+def download_through_a_narrow_link(world):
+    """Segments are too big for a link in the middle, a router says so, and the transfer goes on in
+    segments that fit."""
+    far = start(world)
+    site = world.dir / "site"
+    site.mkdir(mode=0o755)
+    data = Pattern().bytes(3_000_000)
+    (site / "file.bin").write_bytes(data)
+    (site / "file.bin").chmod(0o644)
+    world.example("httpd", "--address", "::", "--port", "80", "--root", site)
+    world.wait_listening(80)
+    for host in (POSTERN, f"[{POSTERN6}]"):
+        out = world.dir / "got.bin"
+        seconds = float(far.run("curl", "-s", "-g", "-f", "-m", "20", "-w", "%{time_total}", "-o", out,
+                                f"http://{host}/file.bin"))
+        assert hashlib.sha256(out.read_bytes()).digest() == hashlib.sha256(data).digest()
+        note(f"{host}: {seconds} s")
+        assert seconds < 5, f"{host}: {seconds} s"
+    assert counters(world)["ip_path_mtu_lowered"] == 2, "one path of each family"
+
+
+# A UDP server in the far namespace: prints the size of each datagram.
+SERVER = """
+import socket, sys
+sock = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((sys.argv[1], 9000))
+print("ready", flush=True)
+while True:
+    print(len(sock.recv(70000)), flush=True)
+"""
+
+
+def far_server(far, host):
+    process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--",
+                                *far.command("python3", "-c", SERVER, host)],
+                               stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def got(process, seconds=3):
+    readable, _, _ = select.select([process.stdout], [], [], seconds)
+    return int(process.stdout.readline()) if readable else None
+
+
+@case(seconds=120)
+def datagrams_learn_the_path(world):
+    """The first datagram is too big for the path and is lost; the router's word makes the next ones go in
+    fragments that fit. An application that wants none is told EMSGSIZE."""
+    far = start(world)
+    for host in (FAR, FAR6):
+        server = far_server(far, host)
+        app = world.app("udp_path", "--host", host, "--port", 9000).expect_ready()
+
+        def send(size, to=app):
+            to.tell(f"{size}\n")
+            return to.result(10)
+        assert send(100) == {"sent": 100} and got(server) == 100
+        assert send(1400) == {"sent": 1400}
+        assert got(server, 1) is None, "it did not fit"
+        assert send(1400).get("errno") == "EMSGSIZE", "a connected socket is told, as Linux does"
+        assert send(1400) == {"sent": 1400} and got(server) == 1400
+        assert send(5000) == {"sent": 5000} and got(server) == 5000
+        strict = world.app("udp_path", "--host", host, "--port", 9000, "--discover", 2).expect_ready()
+        assert send(1200, strict) == {"sent": 1200} and got(server) == 1200
+        send(1400, strict)
+        assert got(server, 0.5) is None
+        answer = send(1200, strict)
+        assert answer.get("errno") == "EMSGSIZE", (host, answer, world.cli("drops"))
+        assert send(1200, strict) == {"sent": 1200} and got(server) == 1200
+        server.kill()
+        server.wait()
