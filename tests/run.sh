@@ -8,11 +8,13 @@ usage: sudo tests/run.sh [OPTION]...
 
 Without options: builds in build/ and runs the unit, script, simulation and system tests.
 
-  --suite NAME      only this one: unit, script, sim, system, quickstart, nic (PCI cards in a guest,
+  --suite NAME      only this one: unit, script, sim, system, quickstart, fuzz (libFuzzer, by clang in
+                    a build directory of its own; tests/fuzz/README.md), nic (PCI cards in a guest,
                     tests/nic/README.md) or instructions (what a packet costs, by callgrind;
                     perf/README.md); may be repeated
   --filter REGEX    only the tests whose name matches
-  --quick           smaller transfers in the system tests, fewer seeds in the simulations
+  --quick           smaller transfers in the system tests, fewer seeds in the simulations, 15 s
+                    instead of 60 for each fuzzer (POSTERN_FUZZ_SECONDS says otherwise)
   --sanitize LIST   instead: build with these sanitizers in a directory of their own and run the
                     unit, script and simulation tests: address,undefined or thread; may be repeated
   --format          instead: clang-format agrees with every C and C++ file
@@ -31,7 +33,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --suite | --filter | --sanitize | --build) [ $# -gt 1 ] || die "$1 wants a value" ;;&
     --suite)
-      [[ $2 =~ ^(unit|script|sim|system|quickstart|nic|instructions)$ ]] || die "no suite is named $2"
+      [[ $2 =~ ^(unit|script|sim|system|quickstart|fuzz|nic|instructions)$ ]] || die "no suite is named $2"
       suites+=("$2")
       shift
       ;;
@@ -52,7 +54,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 if $all; then
-  suites=(unit script sim system quickstart nic instructions) sanitizers=('address,undefined' thread)
+  suites=(unit script sim system quickstart fuzz nic instructions) sanitizers=('address,undefined' thread)
   format=true tidy=true
 elif [ ${#suites[@]} = 0 ] && [ ${#sanitizers[@]} = 0 ] && ! $format && ! $tidy; then
   suites=(unit script sim system)
@@ -134,6 +136,18 @@ run_sanitizer() { # LIST
     --filter "$filter" --results "$results" unit script sim
 }
 
+run_fuzzers() {
+  local directory=$root/build-fuzz seconds=60
+  if $quick; then seconds=15; fi
+  step "Build with libFuzzer"
+  # Clang cannot link sanitized libraries with lundef.
+  CC="$ccache clang" CXX="$ccache clang++" \
+    build_tree "$directory" "--buildtype=release -Db_lundef=false" fuzzers
+  step "Fuzzers, ${POSTERN_FUZZ_SECONDS:-$seconds} s each"
+  collect fuzz/suite "$here/fuzz/run.py" --build "$directory" --filter "$filter" \
+    --seconds "${POSTERN_FUZZ_SECONDS:-$seconds}" --results "$results"
+}
+
 sources() { git -C "$root" ls-files -- '*.cc' '*.h' '*.hpp' '*.c' | sed "s|^|$root/|"; }
 check_format() { sources | xargs -r clang-format --dry-run -Werror; }
 check_tidy() {
@@ -146,9 +160,9 @@ packages=("${packages_build[@]}" ccache)
 if wants system || wants quickstart; then
   packages+=(iproute2 ethtool iputils-ping curl procps netcat-openbsd iperf3 tshark
     iputils-arping iputils-tracepath ndisc6 nginx-light redis-server redis-tools memcached wget socat openssl wrk nodejs
-    postgresql)
+    postgresql openjdk-17-jdk-headless)
 fi
-if [ ${#sanitizers[@]} != 0 ]; then packages+=(clang libclang-rt-14-dev); fi
+if [ ${#sanitizers[@]} != 0 ] || wants fuzz; then packages+=(clang libclang-rt-14-dev); fi
 if wants instructions; then packages+=(valgrind); fi
 if wants nic; then packages+=(qemu-system-x86 busybox-static kmod iproute2 iputils-ping); fi
 if $format; then packages+=(clang-format git); fi
@@ -166,7 +180,9 @@ install_packages "${packages[@]}"
 rm -f -- $no_services
 ccache=$(command -v ccache || true)
 
-if [ ${#suites[@]} != 0 ] || $tidy; then
+if [ "${suites[*]}" = fuzz ] && ! $tidy; then
+  : # has a build of its own
+elif [ ${#suites[@]} != 0 ] || $tidy; then
   step "Build"
   build_tree "$build" "--buildtype=release"
 fi
@@ -187,6 +203,7 @@ if [ ${#pure[@]} != 0 ]; then
   step "Tests: ${pure[*]}"
   run_meson_suites "$build" "" "${pure[@]}"
 fi
+if wants fuzz; then run_fuzzers; fi
 if wants system; then
   step "System tests: the Linux kernel as the peer"
   collect system/suite "$here/system/run.py" --build "$build" \

@@ -90,7 +90,11 @@ void TcpConnection::build_syn(TcpContext& ctx, TcpSegment& out) {
   if (again && !answer) flags_.ecn = false;
   if (flags_.ecn) out.flags |= answer ? ece : ece | cwr;
   out.window = syn_window(ctx);
-  if (answer) rcv_adv_ = seq_max(rcv_adv_, rcv_nxt_ + out.window);
+  if (answer) {  // once more: at least as much as the first time, RFC 9293 3.8.6
+    const uint32_t edge = seq_max(rcv_adv_, rcv_nxt_ + out.window);
+    out.window = static_cast<uint16_t>(edge - rcv_nxt_ < 65535 ? edge - rcv_nxt_ : 65535);
+    rcv_adv_ = edge;
+  }
   out.retransmission = again;
   newest_ = TcpRange{iss_, iss_ + 1, to_us(ctx.now)};
   if (again) {

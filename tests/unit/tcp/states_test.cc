@@ -191,6 +191,22 @@ TEST(TcpStates, StreamPositionsBeforeTheHandshake) {
 }
 
 // RFC 9293 3.10.7.1.
+// RFC 9293 3.8.6: memory that others took meanwhile does not move the right edge back.
+TEST(TcpStates, SynAckOnceMoreOffersNoLess) {
+  Bench b;
+  b.tcp.open_passive(b.context(), b.segment(syn, 0), 1460);
+  TcpSegment first;
+  ASSERT_TRUE(b.tcp.next_segment(b.context(), first));
+  b.now = b.tcp.next_deadline();
+  b.tcp.on_timer(b.context());
+  TcpContext& ctx = b.context();
+  ctx.receive_room = 1000;
+  TcpSegment again;
+  ASSERT_TRUE(b.tcp.next_segment(ctx, again));
+  EXPECT_EQ(again.flags, first.flags);
+  EXPECT_EQ(again.window, first.window);
+}
+
 TEST(TcpReset, ForNoConnection) {
   Bench b;
   TcpSegment out;

@@ -1,24 +1,16 @@
 #include "engine_driver.h"
 
-#include <cstdio>
-#include <cstdlib>
-
+#include "bytes.h"
 #include "tcp/connection.h"
 
 namespace postern {
 
 namespace {
 
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "tcp engine: %s\n", what);
-  std::abort();
-}
-
 class Driver {
  public:
-  Driver(const uint8_t* data, size_t size) : data_(data), end_(data + size), pool_(byte() % 33) {
-    const uint8_t options = byte();
+  Driver(const uint8_t* data, size_t size) : in_(data, size), pool_(in_.byte() % 33) {
+    const uint8_t options = in_.byte();
     config_.timestamps = (options & 1) != 0;
     config_.sack = (options & 2) != 0;
     config_.window_scaling = (options & 4) != 0;
@@ -32,8 +24,8 @@ class Driver {
   void run() {
     TcpContext ctx = context();
     ctx.isn = isn_;
-    ctx.ts_offset = word();
-    if (byte() % 2 == 0) {
+    ctx.ts_offset = in_.word();
+    if (in_.byte() % 2 == 0) {
       tcp_.open_active(ctx, 1460);
     } else {
       TcpSegment syn = segment();
@@ -41,7 +33,7 @@ class Driver {
       tcp_.open_passive(ctx, syn, 1460);
       peer_next_ = syn.seq + 1;
     }
-    for (int step = 0; data_ != end_ && !gone_ && step < 2000; ++step) {
+    for (int step = 0; !in_.done() && !gone_ && step < 2000; ++step) {
       one_step();
       check();
     }
@@ -49,34 +41,6 @@ class Driver {
   }
 
  private:
-  uint8_t byte() { return data_ == end_ ? uint8_t{0} : *data_++; }
-  uint16_t half() {
-    const uint16_t high = byte();
-    return static_cast<uint16_t>(high << 8 | byte());
-  }
-  uint32_t word() {
-    const uint32_t high = half();
-    return high << 16 | half();
-  }
-  // Mostly near `base`, now and then anywhere.
-  uint32_t near(uint32_t base) {
-    const uint8_t kind = byte();
-    switch (kind % 8) {
-      case 0:
-        return word();
-      case 1:
-        return base + half();
-      case 2:
-        return base - half();
-      case 3:
-        return base + byte();
-      case 4:
-        return base - byte();
-      default:
-        return base;
-    }
-  }
-
   TcpContext context() {
     TcpContext ctx;
     ctx.now = now_;
@@ -91,37 +55,37 @@ class Driver {
   // What a peer, or somebody who pretends to be one, may send.
   TcpSegment segment() {
     TcpSegment s;
-    const uint8_t kind = byte();
-    s.flags = kind % 4 == 0 ? byte() : static_cast<uint8_t>(tcp_flag::ack);
-    s.seq = near(peer_next_);
-    s.ack = near(ours_);
-    s.length = kind % 3 == 0 ? half() : kind % 3 == 1 ? 0U : byte();
-    s.window = half();
-    s.has_timestamps = (kind & 16) != 0 ? byte() % 2 == 0 : config_.timestamps;
+    const uint8_t kind = in_.byte();
+    s.flags = kind % 4 == 0 ? in_.byte() : static_cast<uint8_t>(tcp_flag::ack);
+    s.seq = in_.near(peer_next_);
+    s.ack = in_.near(ours_);
+    s.length = kind % 3 == 0 ? in_.half() : kind % 3 == 1 ? 0U : in_.byte();
+    s.window = in_.half();
+    s.has_timestamps = (kind & 16) != 0 ? in_.byte() % 2 == 0 : config_.timestamps;
     if (s.has_timestamps) {
-      s.ts_value = near(peer_ts_);
-      s.ts_echo = near(our_ts_);
+      s.ts_value = in_.near(peer_ts_);
+      s.ts_echo = in_.near(our_ts_);
     }
     if ((kind & 32) != 0) {
-      s.sack_count = static_cast<uint8_t>(byte() % 5);
+      s.sack_count = static_cast<uint8_t>(in_.byte() % 5);
       for (int i = 0; i < s.sack_count; ++i) {
-        s.sack[i].left = near(una_);
-        s.sack[i].right = s.sack[i].left + (byte() % 2 == 0 ? byte() : half());
+        s.sack[i].left = in_.near(una_);
+        s.sack[i].right = s.sack[i].left + (in_.byte() % 2 == 0 ? in_.byte() : in_.half());
       }
     }
     if ((kind & 64) != 0) {
       s.has_mss = s.sack_permitted = true;
-      s.mss = half();
+      s.mss = in_.half();
       s.has_window_scale = true;
-      s.window_scale = byte() % 16;
+      s.window_scale = in_.byte() % 16;
     }
-    s.ecn = byte() % 4;
+    s.ecn = in_.byte() % 4;
     return s;
   }
 
   void one_step() {
     TcpContext ctx = context();
-    switch (byte() % 16) {
+    switch (in_.byte() % 16) {
       case 0:
       case 1:
       case 2:
@@ -131,20 +95,20 @@ class Driver {
         receive(ctx, segment());
         break;
       case 6:
-        now_ += std::chrono::microseconds(half());
+        now_ += std::chrono::microseconds(in_.half());
         break;
       case 7:
         if (tcp_.next_deadline() != kNever && tcp_.next_deadline() > now_)
           now_ = tcp_.next_deadline();
         break;
       case 8:
-        tcp_.on_send(ctx, half(), byte() % 4 == 0);
+        tcp_.on_send(ctx, in_.half(), in_.byte() % 4 == 0);
         break;
       case 9:
-        tcp_.on_consumed(ctx, near(tcp_.rx_tail()));
+        tcp_.on_consumed(ctx, in_.near(tcp_.rx_tail()));
         break;
       case 10:
-        room_ = byte() % 2 == 0 ? half() : 1 << 20;
+        room_ = in_.byte() % 2 == 0 ? in_.half() : 1 << 20;
         break;
       case 11:
         option(ctx);
@@ -160,13 +124,13 @@ class Driver {
   }
 
   void option(TcpContext& ctx) {
-    const auto which = static_cast<TcpOption>(byte() % 13);
-    (void)tcp_.set_option(ctx, which, byte() % 2 == 0 ? byte() : word());
-    if (byte() % 4 == 0) tcp_.set_max_segment_burst(half());
+    const auto which = static_cast<TcpOption>(in_.byte() % 13);
+    (void)tcp_.set_option(ctx, which, in_.byte() % 2 == 0 ? in_.byte() : in_.word());
+    if (in_.byte() % 4 == 0) tcp_.set_max_segment_burst(in_.half());
   }
 
   void control(TcpContext& ctx) {
-    switch (byte() % 16) {
+    switch (in_.byte() % 16) {
       case 0:
         tcp_.on_close(ctx);
         break;
@@ -174,13 +138,13 @@ class Driver {
         tcp_.on_shutdown_write(ctx);
         break;
       case 2:
-        tcp_.on_path_mtu(ctx, half());
+        tcp_.on_path_mtu(ctx, in_.half());
         break;
       case 3:
-        tcp_.on_icmp_error(ctx, 113, near(una_));
+        tcp_.on_icmp_error(ctx, 113, in_.near(una_));
         break;
       case 4:
-        if (byte() % 8 == 0) tcp_.on_abort(ctx);
+        if (in_.byte() % 8 == 0) tcp_.on_abort(ctx);
         break;
       case 5:
         tcp_.on_urgent();
@@ -213,12 +177,26 @@ class Driver {
       if ((out.flags & tcp_flag::rst) != 0) continue;
       require(out.length == 0 || seq_le(out.tx_position + out.length, tcp_.tx_tail()),
               "sent what the application did not write");
+      check_window(out);
       require(out.length <= tcp_.mss() || out.gso_size == tcp_.mss(), "a segment too long");
       ours_ = out.seq + out.length;
       una_ = out.seq;
       if ((out.flags & tcp_flag::ack) != 0) peer_next_ = out.ack;
       if (out.has_timestamps) our_ts_ = out.ts_value;
     }
+  }
+
+  // RFC 9293 3.8.6: the right edge never moves left, but for what scaling cannot express.
+  void check_window(const TcpSegment& s) {
+    if ((s.flags & tcp_flag::ack) == 0) return;
+    TcpInfo info;
+    tcp_.info(context(), info);
+    const bool scaled = info.window_scaling && (s.flags & tcp_flag::syn) == 0;
+    const uint32_t unit = scaled ? 1U << info.rcv_scale : 1;
+    const uint32_t edge = s.ack + s.window * unit;
+    require(!edge_known_ || seq_gt(edge + unit, edge_), "the window never shrinks");
+    if (!edge_known_ || seq_gt(edge, edge_)) edge_ = edge;
+    edge_known_ = true;
   }
 
   void check() {
@@ -242,8 +220,7 @@ class Driver {
     require(tcp_.next_deadline() == kNever, "a timer outlives the connection");
   }
 
-  const uint8_t* data_;
-  const uint8_t* end_;
+  Bytes in_;
   TcpConfig config_;
   Counters counters_;
   TcpRangePool pool_;
@@ -257,6 +234,8 @@ class Driver {
   uint32_t our_ts_ = 0;
   uint32_t room_ = 1 << 20;
   uint32_t random_ = 1;
+  bool edge_known_ = false;
+  uint32_t edge_ = 0;  // furthest right edge that was offered
   bool gone_ = false;
 };
 
