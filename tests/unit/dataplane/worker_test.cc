@@ -489,6 +489,7 @@ TEST_F(AppsTest, SendtoWakesTheSleepingWorkerAndLeavesByTheWire) {
   std::memcpy(record + 1, "hello world", 11);
   shm_command c{};
   c.op = SHM_OP_SENDTO;
+  c.flags = SHM_CMD_WANT_TX;  // or no doorbell rings for the event
   c.slot = 5;
   c.generation = 1;
   c.length = 64;
