@@ -44,6 +44,14 @@ static void mark(int fd, bool used) {
   full2[j / BITS] = full1[j] == UINT64_MAX ? full2[j / BITS] | bit2 : full2[j / BITS] & ~bit2;
 }
 
+void descriptor_resume(void) {
+  for (uint32_t fd = 0; fd < *high; ++fd) {
+    if (table[fd] == 0) continue;
+    mark((int)fd, true);
+    ++open_count;
+  }
+}
+
 int descriptor_create(uint32_t index, uint32_t life) {
   lock_acquire(&table_lock);
   const int fd = lowest_free();

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -102,6 +103,10 @@ bool family_is_gone(uint32_t life) {
   return true;
 }
 
+static uint32_t new_life(struct family* f) {
+  return __atomic_add_fetch(&f->last_life, 1, __ATOMIC_SEQ_CST);
+}
+
 /* ---- begin and end ---- */
 
 static void become(struct context* c, uint32_t sharer, uint32_t life) {
@@ -112,6 +117,14 @@ static void become(struct context* c, uint32_t sharer, uint32_t life) {
   descriptor_use(table_of(c, sharer), &c->self->high);
 }
 
+static bool map_family(struct context* c) {
+  void* p = mmap(NULL, c->family_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                 c->family_fd, 0);
+  if (p == MAP_FAILED) return false;
+  c->family = p;
+  return true;
+}
+
 bool family_begin(struct context* c) {
   for (int i = 0; i < KICK_FDS; ++i) c->family_kick[i] = -1;
   c->life_fd = c->sleep_fd = c->pulse_fd = -1;
@@ -119,10 +132,7 @@ bool family_begin(struct context* c) {
   if (c->family_fd < 0) return false;
   c->family_size = family_bytes(c);
   if (ftruncate(c->family_fd, (off_t)c->family_size) != 0) return false;
-  void* p = mmap(NULL, c->family_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                 c->family_fd, 0);
-  if (p == MAP_FAILED) return false;
-  c->family = p;
+  if (!map_family(c)) return false;
   c->family->used = c->family->last_life = c->family->sharers[0].life = 1;
   become(c, 0, 1);
   return true;
@@ -183,18 +193,24 @@ static void clear_map(const struct context* c, uint32_t sharer) {
   }
 }
 
-/* Under family.lock. The sharer is gone. */
-static void remove_sharer(struct context* c, uint32_t sharer) {
+/* Under family.lock. What the threads of a sharer were doing is over. */
+static void forget_threads(struct context* c, uint32_t sharer) {
   struct sharer* s = &c->family->sharers[sharer];
-  drop_table(c, sharer);
   finish_closing(c, s);
   for (uint32_t i = 0; i < c->channel_count; ++i) {
     sleep_forget(c, &c->channels[i], s->sleeping[i]);
     s->sleeping[i] = 0;
   }
   clear_map(c, sharer);
-  s->high = s->polling = s->asleep = s->kicked = s->changed = 0;
-  store(&s->life, 0);
+  s->polling = s->asleep = s->kicked = s->changed = 0;
+}
+
+/* Under family.lock. The sharer is gone. */
+static void remove_sharer(struct context* c, uint32_t sharer) {
+  drop_table(c, sharer);
+  forget_threads(c, sharer);
+  c->family->sharers[sharer].high = 0;
+  store(&c->family->sharers[sharer].life, 0);
 }
 
 /* Event loops that sleep wake to look for sharers that are gone. One timer for all processes. */
@@ -269,7 +285,7 @@ static uint32_t admit_child(struct context* c) {
   c->child_fd = hold_life(c, child);
   if (c->child_fd < 0) return NONE;
   if (child == f->used) store(&f->used, child + 1);
-  store(&f->sharers[child].life, ++f->last_life);
+  store(&f->sharers[child].life, new_life(f));
   copy_table(c, child);
   return child;
 }
@@ -311,6 +327,47 @@ bool family_in_child(struct context* c) {
   c->life_fd = c->child_fd;
   become(c, c->child, load(&c->family->sharers[c->child].life));
   return true;
+}
+
+/* ---- exec ---- */
+
+void family_describe(const struct context* c, struct family_place* place) {
+  *place = (struct family_place){.sharer = c->sharer,
+                                 .family_fd = c->family_fd,
+                                 .life_fd = c->life_fd,
+                                 .pulse_fd = c->pulse_fd};
+  for (int i = 0; i < KICK_FDS; ++i) place->kicks[i] = c->family_kick[i];
+}
+
+bool family_resume(struct context* c, const struct family_place* place) {
+  struct stat file;
+  c->family_fd = place->family_fd;
+  c->life_fd = place->life_fd;
+  c->pulse_fd = place->pulse_fd;
+  c->sleep_fd = -1;
+  for (int i = 0; i < KICK_FDS; ++i) c->family_kick[i] = place->kicks[i];
+  c->family_size = family_bytes(c);
+  if (fstat(c->family_fd, &file) != 0) return false;
+  if ((size_t)file.st_size != c->family_size || place->sharer >= MAX_SHARERS) {
+    errno = EPROTO;
+    return false;
+  }
+  if (!map_family(c)) return false;
+  const uint32_t life = new_life(c->family);
+  become(c, place->sharer, life);
+  store(&c->self->life, life); /* from here on the old one is over */
+  for (uint32_t i = 0; i < load(&c->family->used); ++i) {
+    if (i != c->sharer && load(&c->family->sharers[i].life) != 0) c->shared = true;
+  }
+  return true;
+}
+
+void family_settle(struct context* c) {
+  lock_acquire(&c->family->lock);
+  forget_threads(c, c->sharer);
+  lock_release(&c->family->lock);
+  family_check(c, true);
+  connections_recover(c);
 }
 
 /* ---- changes ---- */

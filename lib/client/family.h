@@ -7,8 +7,10 @@
  *
  * A sharer is alive as long as its byte of that file is locked. The lock belongs to an open file
  * description that the process alone holds (F_OFD_SETLK): the kernel takes it away with the
- * process, however it ends, and at exec. Lives are numbered and never used twice; a lock (futex.c)
- * holds the life of its owner, so that a dead owner is told from a slow one.
+ * process, however it ends, and at exec, unless the new program inherits sockets (carry.h). That
+ * one has the old one's place and a new life: what the old one's threads were in the middle of is
+ * made whole as if they had died. Lives are numbered and never used twice; a lock (futex.c) holds
+ * the life of its owner, so that a dead owner is told from a slow one.
  *
  * A process that takes an event for a record wakes the waiters on the record's futex wherever they
  * are, and tells the other sharers that are interested in it (record.interest, sharer.polling): it
@@ -23,9 +25,25 @@
 struct context;
 struct sharer;
 
+enum { KICK_FDS = 16 }; /* sharers i, i + 16 ... are kicked by the same one */
+struct family_place { /* of a process in its family: what it hands on to the program that exec puts
+                         in its place */
+  uint32_t sharer;
+  int32_t family_fd;
+  int32_t life_fd;
+  int32_t pulse_fd;
+  int32_t kicks[KICK_FDS];
+};
+
 /* At attach. False: no memory; errno. */
 bool family_begin(struct context* c);
 void family_end(struct context* c);
+
+/* Across exec. resume: in the new program; false: errno. settle: after it, once the context can be
+ * found; nobody else is in the library yet. */
+void family_describe(const struct context* c, struct family_place* place);
+bool family_resume(struct context* c, const struct family_place* place);
+void family_settle(struct context* c);
 
 /* Around fork(). share: from here on every access is atomic; the family is locked. admit, with the
  * process's own locks held, makes the child a sharer and unlocks the family; where that is not

@@ -318,8 +318,7 @@ struct process {   /* the threads of this process that wait */
 };
 
 enum {
-  DESCRIPTORS = 1 << 20, /* of a process */
-  KICK_FDS = 16          /* sharers i, i + 16 ... are kicked by the same one */
+  DESCRIPTORS = 1 << 20 /* of a process */
 };
 
 struct context {
@@ -335,6 +334,8 @@ struct context {
   uint32_t empty_looks;   /* drains that found nothing */
   int64_t session_looked; /* when the session was last looked at */
   int session_fd;
+  int daemon_fd; /* the segments' files */
+  int client_fd;
   int kick_fd; /* eventfd that ends the leader's sleep */
   const struct shm_header* daemon_header;
   void* daemon_map;
@@ -410,6 +411,8 @@ int descriptor_next(int fd);
 /* The table lies in the memory of the family: life << 32 | index; 0 free. `high` beside it. */
 void descriptor_use(uint64_t* table, uint32_t* high);
 void descriptor_reset(void);
+/* Finds out which numbers of the table are in use. */
+void descriptor_resume(void);
 /* Around a fork. */
 void descriptor_lock(void);
 void descriptor_unlock(void);
@@ -490,6 +493,19 @@ int64_t deadline_after_ms(int timeout_ms);
 int64_t deadline_after(int64_t timeout_ns); /* 0: FOREVER */
 
 /* ---- session.c ---- */
+/* What an attachment is made of: descriptors, which the context keeps, and sizes. */
+struct attachment {
+  uint64_t daemon_size;
+  uint64_t client_size;
+  uint32_t channel_count;
+  int32_t session_fd;
+  int32_t daemon_fd;
+  int32_t client_fd;
+  int32_t doorbells[2 * SHM_MAX_CHANNELS]; /* a channel's: wakes the worker, wakes us */
+};
+void session_describe(const struct context* c, struct attachment* attachment);
+/* Goes on with an attachment that the program that was here before has left. 0, or -1 and errno. */
+int session_resume(const struct attachment* attachment, const struct family_place* place);
 /* One request and its reply; 0 or an errno. Sets the thread's message. */
 int session_call(struct context* c, const struct shm_bind_request* request,
                  struct shm_bind_reply* reply);

@@ -1,4 +1,4 @@
-/* Attachment, and the requests that the control thread of the daemon answers. */
+/* Attachment: its begin, its end, and what a fork or an exec makes of it. */
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -205,8 +205,11 @@ static bool open_channel(struct context* c, uint32_t i) {
   ch->units = (struct tx_unit*)(void*)(ch->records + h->slots);
   ch->blocks = (struct tx_block*)(void*)(ch->units + (size_t)ch->tx_blocks * UNITS_PER_BLOCK);
   if (i == 0) c->app = (struct app_shared*)(void*)scratch;
-  ch->shared->slot_free = NONE;
-  pool_init(ch);
+  if (ch->shared->pool_ready == 0) {
+    ch->shared->slot_free = NONE;
+    pool_init(ch);
+    ch->shared->pool_ready = 1;
+  }
   /* No page fault where bytes arrive; best effort, kernels before 5.14 do not know these. */
   (void)madvise((void*)(uintptr_t)ch->events, (size_t)h->event_entries * sizeof *ch->events,
                 MADV_POPULATE_READ);
@@ -216,22 +219,22 @@ static bool open_channel(struct context* c, uint32_t i) {
   return true;
 }
 
-static bool open_maps(struct context* c, const struct shm_attach_reply* reply, const int* fds) {
-  c->daemon_size = reply->daemon_segment_size;
-  c->client_size = reply->client_segment_size;
+static bool open_maps(struct context* c, const struct attachment* a) {
+  c->daemon_size = a->daemon_size;
+  c->client_size = a->client_size;
   if (c->daemon_size < sizeof(struct shm_header) || c->client_size < sizeof(struct shm_header)) {
     return false;
   }
-  c->daemon_map = mmap(NULL, c->daemon_size, PROT_READ, MAP_SHARED, fds[0], 0);
-  c->client_map = mmap(NULL, c->client_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0);
+  c->daemon_map = mmap(NULL, c->daemon_size, PROT_READ, MAP_SHARED, a->daemon_fd, 0);
+  c->client_map = mmap(NULL, c->client_size, PROT_READ | PROT_WRITE, MAP_SHARED, a->client_fd, 0);
   if (c->daemon_map == MAP_FAILED || c->client_map == MAP_FAILED) return false;
   c->daemon_header = c->daemon_map;
   if (!header_fits(c->daemon_header, c->daemon_size) ||
       !header_fits(c->client_map, c->client_size) ||
-      c->daemon_header->channel_count != reply->channel_count) {
+      c->daemon_header->channel_count != a->channel_count) {
     return false;
   }
-  c->channel_count = reply->channel_count;
+  c->channel_count = a->channel_count;
   c->slots = c->daemon_header->slots;
   c->slot_shift = (uint32_t)__builtin_ctz(c->slots);
   c->client_slots = c->daemon_header->client_slots;
@@ -246,14 +249,16 @@ static void unmap(struct context* c) {
   if (c->client_map != NULL && c->client_map != MAP_FAILED) munmap(c->client_map, c->client_size);
 }
 
-/* 0 or an errno; what is open is the caller's to close. */
-static int open_resources(struct context* c, const struct shm_attach_reply* reply, const int* fds) {
+/* 0 or an errno; what is open is the caller's to close. `place`: as in session_resume(), or NULL.
+ */
+static int open_resources(struct context* c, const struct attachment* a,
+                          const struct family_place* place) {
   c->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (c->kick_fd < 0) return errno;
-  if (!open_maps(c, reply, fds)) {
+  if (!open_maps(c, a)) {
     return c->daemon_map == MAP_FAILED || c->client_map == MAP_FAILED ? ENOMEM : EPROTO;
   }
-  if (!family_begin(c)) return errno;
+  if (place != NULL ? !family_resume(c, place) : !family_begin(c)) return errno;
   c->watches = calloc((size_t)c->channel_count << c->slot_shift, sizeof(struct watch*));
   return c->watches != NULL ? 0 : ENOMEM;
 }
@@ -264,15 +269,10 @@ static bool fenced_by_worker(const struct context* c) {
          syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
-static int open_context(int session, const struct shm_attach_reply* reply, int* fds, int count) {
-  if (reply->error != 0) return refused(reply);
-  if (reply->channel_count < 1 || reply->channel_count > SHM_MAX_CHANNELS ||
-      count != (int)(2 + 2 * reply->channel_count)) {
-    return fail(EPROTO);
-  }
+static int open_context(const struct attachment* a, const struct family_place* place) {
   struct context* c = calloc(1, sizeof *c);
   if (c == NULL) return fail(ENOMEM);
-  const int error = open_resources(c, reply, fds);
+  const int error = open_resources(c, a, place);
   if (error != 0) {
     if (c->kick_fd >= 0) close(c->kick_fd);
     family_end(c);
@@ -282,12 +282,12 @@ static int open_context(int session, const struct shm_attach_reply* reply, int* 
     return fail(error);
   }
   for (uint32_t i = 0; i < c->channel_count; ++i) {
-    c->channels[i].ring_fd = fds[2 + 2 * i];
-    c->channels[i].wake_fd = fds[3 + 2 * i];
+    c->channels[i].ring_fd = a->doorbells[2 * i];
+    c->channels[i].wake_fd = a->doorbells[2 * i + 1];
   }
-  close(fds[0]); /* the mappings stay */
-  close(fds[1]);
-  c->session_fd = session;
+  c->session_fd = a->session_fd;
+  c->daemon_fd = a->daemon_fd;
+  c->client_fd = a->client_fd;
   c->spin_max = c->spin_now = spin_ns();
   c->needs_fence = !fenced_by_worker(c);
   store(&current, c);
@@ -295,11 +295,43 @@ static int open_context(int session, const struct shm_attach_reply* reply, int* 
   return 0;
 }
 
+static int open_reply(int session, const struct shm_attach_reply* reply, const int* fds,
+                      int count) {
+  if (reply->error != 0) return refused(reply);
+  if (reply->channel_count < 1 || reply->channel_count > SHM_MAX_CHANNELS ||
+      count != (int)(2 + 2 * reply->channel_count)) {
+    return fail(EPROTO);
+  }
+  struct attachment a = {.daemon_size = reply->daemon_segment_size,
+                         .client_size = reply->client_segment_size,
+                         .channel_count = reply->channel_count,
+                         .session_fd = session,
+                         .daemon_fd = fds[0],
+                         .client_fd = fds[1]};
+  memcpy(a.doorbells, fds + 2, (size_t)(count - 2) * sizeof *fds);
+  return open_context(&a, NULL);
+}
+
+void session_describe(const struct context* c, struct attachment* a) {
+  *a = (struct attachment){.daemon_size = c->daemon_size,
+                           .client_size = c->client_size,
+                           .channel_count = c->channel_count,
+                           .session_fd = c->session_fd,
+                           .daemon_fd = c->daemon_fd,
+                           .client_fd = c->client_fd};
+  for (uint32_t i = 0; i < c->channel_count; ++i) {
+    a->doorbells[2 * i] = c->channels[i].ring_fd;
+    a->doorbells[2 * i + 1] = c->channels[i].wake_fd;
+  }
+}
+
 /* ---- the end ---- */
 
 static void close_context(struct context* c) {
   store(&current, NULL);
   close(c->session_fd);
+  close(c->daemon_fd);
+  close(c->client_fd);
   close(c->kick_fd);
   for (uint32_t i = 0; i < c->channel_count; ++i) {
     close(c->channels[i].ring_fd);
@@ -381,16 +413,28 @@ static int attach(const char* path) {
   const int session = connect_session(path);
   if (session < 0) return -1;
   const int count = exchange_attach(session, &reply, fds);
-  if (count >= 0 && open_context(session, &reply, fds, count) == 0) return 0;
+  if (count >= 0 && open_reply(session, &reply, fds, count) == 0) return 0;
   const int error = errno;
   if (count > 0) close_all(fds, count);
   close(session);
   return fail(error);
 }
 
+static pthread_once_t fork_handler = PTHREAD_ONCE_INIT;
+
+int session_resume(const struct attachment* a, const struct family_place* place) {
+  pthread_once(&fork_handler, register_fork_handler);
+  if (open_context(a, place) != 0) return -1;
+  descriptor_resume();
+  ENTER();
+  struct context* c = context_get();
+  if (c->shared) bias_share();
+  family_settle(c);
+  return 0;
+}
+
 int postern_attach(const char* path) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, register_fork_handler);
+  pthread_once(&fork_handler, register_fork_handler);
   message[0] = '\0';
   if (path == NULL) path = getenv("POSTERN_SOCKET");
   if (path == NULL) path = SHM_DEFAULT_SOCKET_PATH;
@@ -412,55 +456,6 @@ int postern_detach(void) {
   }
   pthread_mutex_unlock(&attach_lock);
   return c != NULL ? 0 : fail(ENOTCONN);
-}
-
-/* ---- requests ---- */
-
-/* Both: bytes, or negative when the session is over. */
-static ssize_t ask(const struct context* c, const struct shm_bind_request* request) {
-  ssize_t n;
-  do {
-    n = send(c->session_fd, request, sizeof *request, MSG_NOSIGNAL);
-  } while (n < 0 && errno == EINTR);
-  return n;
-}
-static ssize_t hear(const struct context* c, struct shm_bind_reply* reply) {
-  ssize_t n;
-  do {
-    n = recv(c->session_fd, reply, sizeof *reply, 0);
-  } while (n < 0 && errno == EINTR);
-  return n;
-}
-
-/* A sharer died over its request: its reply, if there is to be one, comes before the refusal of a
- * request that cannot be granted. What it bound nobody knows of. */
-static void session_recover(const struct context* c) {
-  struct shm_bind_request impossible = {.type = SHM_REQ_UNBIND};
-  struct shm_bind_reply reply;
-  if (ask(c, &impossible) < 0) return;
-  while (hear(c, &reply) == (ssize_t)sizeof reply) {
-    if (reply.type == SHM_REQ_UNBIND && reply.error != 0) return;
-    if (reply.type != SHM_REQ_BIND || reply.error != 0) continue;
-    struct shm_bind_request unbind = {.type = SHM_REQ_UNBIND, .binding = reply.binding};
-    if (ask(c, &unbind) < 0) return; /* its reply has error 0 and is passed over here */
-  }
-}
-
-int session_call(struct context* c, const struct shm_bind_request* request,
-                 struct shm_bind_reply* reply) {
-  message[0] = '\0';
-  if (lock_acquire(&c->app->session_lock)) session_recover(c);
-  ssize_t n = ask(c, request);
-  if (n >= 0) n = hear(c, reply);
-  lock_release(&c->app->session_lock);
-  if (n < (ssize_t)sizeof *reply) {
-    declare_dead(c);
-    return ECONNABORTED;
-  }
-  if (reply->error != 0) {
-    snprintf(message, sizeof message, "%.*s", (int)sizeof reply->message - 1, reply->message);
-  }
-  return (int)reply->error;
 }
 
 /* ---- looking in ---- */

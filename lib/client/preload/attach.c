@@ -77,6 +77,10 @@ static bool attach(void) {
   return true;
 }
 
+bool holds_sockets(void) {
+  return __atomic_load_n(&are_attached, __ATOMIC_ACQUIRE) && !borrowed_memory();
+}
+
 bool attached(void) {
   if (__atomic_load_n(&are_attached, __ATOMIC_ACQUIRE)) return true;
   if (borrowed_memory()) return false;

@@ -21,6 +21,8 @@ int own_close(int fd);
 /* Moves a descriptor to a high number and marks it. Returns the number, or fd itself if there is no
  * room up there. */
 int own_move(int fd);
+/* Marks a descriptor that is there already. */
+void own_mark(int fd);
 
 #ifndef POSTERN_PRELOAD_OWN_ITSELF
 #define socket(domain, type, protocol) own_socket(domain, type, protocol)

@@ -85,6 +85,8 @@ bool borrowed_memory(void);
 /* ---- attach.c ---- */
 /* Attaches when it is first needed. False: not possible; errno. Says so once on standard error. */
 bool attached(void);
+/* There are sockets of Postern's, or may be: this process is attached and owns its memory. */
+bool holds_sockets(void);
 
 /* ---- decide.c ---- */
 enum use { FOR_BIND, FOR_CONNECT };

@@ -51,6 +51,10 @@
   X(int, epoll_ctl, (int, int, int, struct epoll_event*))                                    \
   X(int, epoll_pwait, (int, struct epoll_event*, int, int, const sigset_t*))                 \
   X(int, eventfd, (unsigned, int))                                                           \
+  X(int, execve, (const char*, char* const*, char* const*))                                  \
+  X(int, execvpe, (const char*, char* const*, char* const*))                                 \
+  X(int, fexecve, (int, char* const*, char* const*))                                         \
+  X(pid_t, vfork, (void))                                                                    \
   X(long, syscall, (long, ...))
 
 struct real {

@@ -120,6 +120,8 @@ static bool call_transfer(long number, const long* a, long* result) {
 
 static bool call_number(long number, const long* a, long* result) {
   switch (number) {
+    CALL(SYS_execve, execve(P(const char*, 0), P(void*, 1), P(void*, 2)));
+    CALL(SYS_execveat, execveat((int)a[0], P(const char*, 1), P(void*, 2), P(void*, 3), (int)a[4]));
     CALL(SYS_close, close((int)a[0]));
     CALL(SYS_close_range, close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]));
     CALL(SYS_dup, dup((int)a[0]));

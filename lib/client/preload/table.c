@@ -70,9 +70,11 @@ int own_move(int fd) {
   errno = error;
   if (moved >= 0) real()->close(fd);
   const int now = moved >= 0 ? moved : fd;
-  entry_set(now, entry_make(PRIVATE, 0));
+  own_mark(now);
   return now;
 }
+
+void own_mark(int fd) { entry_set(fd, entry_make(PRIVATE, 0)); }
 
 int own_socket(int domain, int type, int protocol) {
   return own_move(real()->socket(domain, type, protocol));
