@@ -22,7 +22,7 @@ ALLOWED = {
     "client": {"abi"},
     "dpdk": PURE,
     "dataplane": PURE | {"tcp", "udp", "ip", "flow", "stack", "abi", "shm", "dpdk"},
-    "control": PURE | {"abi", "tcp"},
+    "control": PURE | {"abi", "tcp", "ip"},
 }
 # third-party headers by prefix -> the folders that may see them
 EXTERNAL = {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "cli/doctor.h"
+#include "cli/route.h"
 #include "cli/run.h"
 #include "cli/show.h"
 #include "control/config.h"
@@ -175,6 +176,17 @@ constexpr Verb kVerbs[] = {
      SIZE_MAX, false, true, run_program},
     {"neigh", "neigh", "neighbors that are resolved, or being asked for, of both families",
      "Each worker keeps its own table.\n", 0, false, false, run_neigh},
+    {"route", "route [show]", "routes: show, get, add, del, load",
+     "route [show]           all routes, in the order of their destinations\n"
+     "route get ADDRESS      those that packets to it take; of several, a flow keeps to one\n"
+     "route add ROUTE        ROUTE: [blackhole|unreachable] NETWORK|default [via ADDRESS]\n"
+     "                       [port NAME] [metric N]; equal metrics share the flows\n"
+     "route del ROUTE        what is left out may be anything, if only one route is meant\n"
+     "route load FILE        adds a route a line\n\n"
+     "Changes are in use by all workers when the command ends, also by open connections; they "
+     "last\n"
+     "until posternd ends.\n",
+     12, false, false, run_route},
     {"drops", "drops [-a]", "packets dropped, by reason",
      "Shows the reasons that occurred; -a shows all. A reason has the same name here, in the "
      "metric\n"

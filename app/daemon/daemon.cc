@@ -155,8 +155,10 @@ void Daemon::start_workers() {
         std::make_unique<Worker>(worker_options(config_, stack, ports_, mesh_.get(), i)));
     raw.push_back(workers_.back().get());
   }
+  routes_ = std::make_unique<Routes>(io_, config_, workers_);
   calls_ = std::make_unique<WorkerCalls>(
       io_, raw, [this](AppId app, const char* why) { applications_->evict(app, why); });
+  routes_->set_calls(*calls_);
   applications_ = std::make_unique<Applications>(io_, config_, *calls_, stack.ephemeral_first,
                                                  stack.ephemeral_last, stack.max_apps);
   for (size_t i = 0; i < workers_.size(); ++i) {
@@ -202,6 +204,7 @@ void Daemon::begin_stop() {
   if (stopping_) return;
   stopping_ = true;
   notify_supervisor("STOPPING=1");
+  routes_->stop();
   applications_->stop([this] { io_.stop(); });
   sessions_->stop();
   control_->stop();

@@ -14,6 +14,7 @@
 #include "control/instance.h"
 #include "control/session_server.h"
 #include "daemon/applications.h"
+#include "daemon/routes.h"
 #include "daemon/worker_calls.h"
 #include "dataplane/mesh.h"
 #include "dataplane/worker.h"
@@ -38,6 +39,7 @@ class Daemon {
   [[nodiscard]] const std::vector<std::unique_ptr<Port>>& ports() const { return ports_; }
   [[nodiscard]] const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
   [[nodiscard]] WorkerCalls& calls() { return *calls_; }
+  [[nodiscard]] Routes& routes() { return *routes_; }
   [[nodiscard]] const Applications& applications() const { return *applications_; }
   [[nodiscard]] std::chrono::seconds uptime() const;
 
@@ -58,6 +60,7 @@ class Daemon {
   std::unique_ptr<Eal> eal_;
   std::vector<std::unique_ptr<Port>> ports_;
   std::unique_ptr<WorkerMesh> mesh_;  // null with one worker
+  std::unique_ptr<Routes> routes_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<WorkerCalls> calls_;
   std::unique_ptr<Applications> applications_;

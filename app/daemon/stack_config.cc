@@ -4,23 +4,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <stdexcept>
 #include <system_error>
 
 #include "ip/ipv6.h"
 
 namespace postern {
-namespace {
-
-uint16_t interface_of(const Config& config, const std::string& name) {
-  for (size_t i = 0; i < config.ports.size(); ++i) {
-    if (config.ports[i].name == name) return static_cast<uint16_t>(i);
-  }
-  throw std::logic_error("route to an unknown port");  // the configuration was checked
-}
-
-}  // namespace
-
 void add_link_local(Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
   for (size_t i = 0; i < ports.size(); ++i) {
     auto& addresses = config.ports[i].addresses;
@@ -39,10 +27,6 @@ StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr
   for (size_t i = 0; i < ports.size(); ++i) {
     stack.interfaces.push_back(
         {ports[i]->mac(), config.ports[i].mtu, config.ports[i].addresses, ports[i]->tx_offloads()});
-  }
-  for (const RouteEntry& route : config.routes) {
-    stack.routes.push_back({route.to, route.via.value_or(IpAddress()),
-                            interface_of(config, route.port), route.metric});
   }
   stack.neighbors.reachable = config.neighbor_reachable;
   stack.neighbors.entries = config.neighbor_entries;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "control/metrics.h"
+#include "control/route_check.h"
 #include "daemon/daemon.h"
 #include "daemon/stages.h"
 
@@ -23,6 +24,11 @@ namespace {
 namespace json = boost::json;
 
 constexpr size_t kPage = 512;  // rows that one call to a worker may list
+
+bool flag(const json::object& request, std::string_view name) {
+  const json::value* value = request.if_contains(name);
+  return value != nullptr && value->is_bool() && value->as_bool();
+}
 
 // ---- tables that are asked for page by page ----
 
@@ -222,6 +228,76 @@ void link(Daemon& daemon, const ControlReply& reply) {
       });
 }
 
+// ---- routes ----
+
+json::object route_json(const Routes::Row& row) {
+  const RouteEntry& r = row.route;
+  return {{"to", r.to.to_string()},
+          {"type", route_kind_name(r.kind)},
+          {"via", r.via ? r.via->to_string() : ""},
+          {"port", r.port},
+          {"metric", r.metric},
+          {"origin", row.origin}};
+}
+
+json::array route_rows(const std::vector<Routes::Row>& routes) {
+  json::array rows;
+  for (const Routes::Row& row : routes) rows.push_back(route_json(row));
+  return rows;
+}
+
+RouteEntry route_of(std::string_view text) {
+  std::vector<std::string_view> words;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(' ', at), text.size());
+    if (end > at) words.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return parse_route(words);
+}
+
+void show_routes(Daemon& daemon, const json::object& request, const ControlReply& reply) {
+  const auto* cursor = request.if_contains("cursor");
+  const size_t from = cursor == nullptr ? 0 : cursor->to_number<size_t>();
+  json::array rows = route_rows(daemon.routes().list(from, kPage));
+  const size_t next = from + rows.size();
+  const bool end = next >= daemon.routes().size();
+  reply.ok(json::object{
+      {"rows", std::move(rows)},
+      {"next", end ? json::value(nullptr) : json::object{{"worker", 0}, {"cursor", next}}}});
+}
+
+// All routes of a request up to the first that is not possible. With "more", others follow and the
+// workers may wait for these.
+void change_routes(Daemon& daemon, const json::object& request, bool add,
+                   const ControlReply& reply) {
+  Routes& routes = daemon.routes();
+  try {
+    for (const json::value& text : request.at("routes").as_array()) {
+      const RouteEntry route = route_of(std::string_view(text.as_string()));
+      add ? routes.add(route) : routes.remove(route);
+    }
+  } catch (...) {
+    routes.apply_soon();
+    throw;
+  }
+  if (flag(request, "more")) {
+    routes.apply_soon();
+    return reply.ok(json::object{{"routes", routes.size()}});
+  }
+  routes.apply([reply, &routes] { reply.ok(json::object{{"routes", routes.size()}}); });
+}
+
+void route(Daemon& daemon, const json::object& request, const ControlReply& reply) {
+  const std::string_view what = request.at("do").as_string();
+  if (what == "show") return show_routes(daemon, request, reply);
+  if (what == "add" || what == "del") return change_routes(daemon, request, what == "add", reply);
+  const std::string_view text = request.at("address").as_string();
+  const auto address = IpAddress::parse(text);
+  if (!address) throw std::runtime_error('"' + std::string(text) + "\" is not an address");
+  reply.ok(route_rows(daemon.routes().get(*address)));
+}
+
 // ---- counters ----
 
 std::vector<Counters> counters(const Daemon& daemon) {
@@ -315,11 +391,6 @@ json::value version(const Daemon& daemon) {
       {"config", daemon.config().file}};
 }
 
-bool flag(const json::object& request, std::string_view name) {
-  const json::value* value = request.if_contains(name);
-  return value != nullptr && value->is_bool() && value->as_bool();
-}
-
 }  // namespace
 
 void register_verbs(ControlServer& server, Daemon& daemon) {
@@ -329,6 +400,9 @@ void register_verbs(ControlServer& server, Daemon& daemon) {
   });
   server.handle("neigh", [&daemon](const Request& request, const ControlReply& reply) {
     neigh(daemon, request, reply);
+  });
+  server.handle("route", [&daemon](const Request& request, const ControlReply& reply) {
+    route(daemon, request, reply);
   });
   server.handle("link",
                 [&daemon](const Request&, const ControlReply& reply) { link(daemon, reply); });

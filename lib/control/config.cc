@@ -5,11 +5,14 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include "control/config_values.h"
+#include "control/route_check.h"
 #include "control/units.h"
 #include "control/yaml_reader.h"
 #include "tcp/congestion.h"
@@ -153,6 +156,8 @@ void read_ports(const Field& f, Draft& d) {
 
 // ---- routes:, neighbors: ----
 
+constexpr std::string_view kRouteKind[] = {"unicast", "blackhole", "unreachable"};
+
 constexpr Key<RouteDraft> kRoute[] = {
     {"to", [](const Field& f, RouteDraft& d) { d.route.to = read_destination(f); }, true},
     {"via",
@@ -165,6 +170,7 @@ constexpr Key<RouteDraft> kRoute[] = {
        d.port = f;
        d.route.port = read_word(f, 15);
      }},
+    {"type", [](const Field& f, RouteDraft& d) { d.route.kind = RouteKind(f.choice(kRouteKind)); }},
     {"metric",
      [](const Field& f, RouteDraft& d) {
        d.route.metric = static_cast<uint32_t>(f.integer(0, UINT32_MAX));
@@ -414,66 +420,29 @@ void check_addresses(const Draft& d) {
   }
 }
 
-const PortDraft* port_of(const Draft& d, const IpAddress& gateway) {
-  for (const PortDraft& p : d.ports) {
-    for (const Prefix& prefix : p.port.addresses) {
-      if (prefix.contains(gateway)) return &p;
-    }
-  }
-  return nullptr;
+void check_route(std::span<const PortConfig> ports, RouteDraft& r) {
+  const auto problem = complete_route(ports, r.route);
+  if (!problem) return;
+  const Field& field = problem->part == RouteProblem::Part::via    ? r.via
+                       : problem->part == RouteProblem::Part::port ? r.port
+                                                                   : r.section;
+  field.fail(problem->what, problem->remedy);
 }
 
-void check_gateway(const Draft& d, RouteDraft& r) {
-  const std::string text = r.route.via->to_string();
-  for (const PortDraft& p : d.ports) {
-    for (const Prefix& own : p.port.addresses) {
-      if (own.address == *r.route.via) {
-        r.via.fail(text + " is an address of this machine itself", "give the router's address");
-      }
-    }
-  }
-  if (r.route.via->is_v4() != r.route.to.address.is_v4()) {
-    r.via.fail(text + " is not of the same family as " + r.route.to.to_string(),
-               "give a router of that family");
-  }
-  if (r.route.via->is_link_local()) {  // on every port's link
-    if (r.port.present()) return;
-    r.via.fail(text + " is link-local, which does not tell the port", "add \"port: NAME\"");
-  }
-  const PortDraft* port = port_of(d, *r.route.via);
-  if (port == nullptr) {
-    r.via.fail(text + " is not on the network of any port", "give a router that a port can reach");
-  }
-  if (r.route.port.empty()) r.route.port = port->port.name;
-  if (r.route.port != port->port.name) {
-    r.via.fail(text + " is not on the network of port " + r.route.port,
-               "give port " + port->port.name + " or another router");
-  }
-}
-
-void check_route(const Draft& d, RouteDraft& r) {
-  if (r.port.present()) {
-    const auto same = [&](const PortDraft& p) { return p.port.name == r.route.port; };
-    if (std::none_of(d.ports.begin(), d.ports.end(), same)) {
-      r.port.fail("no port is named \"" + r.route.port + '"', "give the name of one of ports:");
-    }
-  }
-  if (r.via.present()) return check_gateway(d, r);
-  if (!r.port.present()) {
-    r.section.fail("the route leads nowhere", "add \"via: ADDRESS\" or \"port: NAME\"");
-  }
-}
-
+// Routes of the same metric share the flows; they must differ, and none may lead nowhere.
 void check_routes(Draft& d) {
-  for (size_t i = 0; i < d.routes.size(); ++i) {
-    check_route(d, d.routes[i]);
-    for (size_t j = 0; j < i; ++j) {
-      const RouteEntry &a = d.routes[i].route, &b = d.routes[j].route;
-      if (a.to == b.to && a.metric == b.metric) {
-        d.routes[i].section.fail("another route to " + a.to.to_string() + " has the same metric",
-                                 "remove one or give it another metric");
-      }
+  std::vector<PortConfig> ports;
+  for (const PortDraft& p : d.ports) ports.push_back(p.port);
+  std::map<std::tuple<IpAddress, uint8_t, uint32_t>, std::vector<const RouteEntry*>> seen;
+  for (RouteDraft& r : d.routes) {
+    check_route(ports, r);
+    auto& same = seen[{r.route.to.address, r.route.to.length, r.route.metric}];
+    for (const RouteEntry* other : same) {
+      if (can_share(*other, r.route)) continue;
+      r.section.fail("another route to " + r.route.to.to_string() + " has the same metric",
+                     "remove one or give it another metric or router");
     }
+    same.push_back(&r.route);
   }
 }
 

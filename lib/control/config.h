@@ -12,6 +12,7 @@
 
 #include "base/address.h"
 #include "base/time.h"
+#include "ip/route_table.h"
 #include "tcp/types.h"
 
 namespace postern {
@@ -39,6 +40,7 @@ struct PortConfig {
 
 struct RouteEntry {
   Prefix to;
+  RouteKind kind = RouteKind::unicast;
   std::optional<IpAddress> via;
   std::string port;  // derived from via when empty
   uint32_t metric = 0;

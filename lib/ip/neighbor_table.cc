@@ -169,6 +169,10 @@ NeighborTable::Resolution NeighborTable::use(uint32_t index, Time now) noexcept 
   }
 }
 
+void NeighborTable::forget_handles() noexcept {
+  for (Entry& entry : entries_) ++entry.generation;
+}
+
 void NeighborTable::begin(uint32_t index, NeighborState state, Time now) noexcept {
   Entry& entry = entries_[index];
   entry.state = state;

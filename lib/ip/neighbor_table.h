@@ -68,6 +68,8 @@ class NeighborTable {
   [[nodiscard]] const MacAddress& mac(NeighborHandle handle) const noexcept {
     return entries_[handle.index].mac;
   }
+  // Handles given out so far are out of date: routes have changed.
+  void forget_handles() noexcept;
   // Keeps a copy of a frame whose destination MAC is still to be filled in. The oldest frame of the
   // same neighbor is displaced when its queue or the pool is full: true if a frame was lost.
   bool hold(NeighborHandle handle, const TxFrame& frame) noexcept;

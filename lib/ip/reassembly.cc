@@ -116,6 +116,7 @@ uint32_t Reassembler::create(const ParsedPacket& parsed, uint32_t id, Time now) 
   (queue.newest == kNone ? queue.oldest : packets_[queue.newest].newer) = index;
   queue.newest = index;
   ++packets_used_;
+  find_deadline();
   return index;
 }
 
@@ -131,6 +132,7 @@ void Reassembler::erase(uint32_t index) noexcept {
   p.next = free_packet_;
   free_packet_ = index;
   --packets_used_;
+  find_deadline();
 }
 
 void Reassembler::displace(uint32_t index) noexcept {
@@ -325,12 +327,11 @@ Drop Reassembler::finish(uint32_t index, std::span<std::byte>* whole) noexcept {
   return Drop::none;
 }
 
-Time Reassembler::next_deadline() const noexcept {
-  Time deadline = kNever;
+void Reassembler::find_deadline() noexcept {
+  deadline_ = kNever;
   for (const Queue& queue : queues_) {
-    if (queue.oldest != kNone) deadline = std::min(deadline, packets_[queue.oldest].deadline);
+    if (queue.oldest != kNone) deadline_ = std::min(deadline_, packets_[queue.oldest].deadline);
   }
-  return deadline;
 }
 
 bool Reassembler::next_expired(Time now, Expired* out) noexcept {

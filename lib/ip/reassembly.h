@@ -55,7 +55,7 @@ class Reassembler {
     std::span<const std::byte> quote;  // from the IP header; valid until the next call
   };
   [[nodiscard]] bool next_expired(Time now, Expired* out) noexcept;
-  [[nodiscard]] Time next_deadline() const noexcept;
+  [[nodiscard]] Time next_deadline() const noexcept { return deadline_; }
 
   // Fragments that were kept and had to give way, since the last call.
   [[nodiscard]] uint32_t take_displaced() noexcept;
@@ -113,6 +113,7 @@ class Reassembler {
   [[nodiscard]] Share share_of(const IpAddress& source, uint32_t except) const noexcept;
   [[nodiscard]] uint32_t create(const ParsedPacket& parsed, uint32_t id, Time now) noexcept;
   void erase(uint32_t index) noexcept;
+  void find_deadline() noexcept;
   void displace(uint32_t index) noexcept;
   void free_pages(Packet& packet) noexcept;
   Drop condemn(Packet& packet, Drop drop) noexcept;
@@ -144,6 +145,7 @@ class Reassembler {
   std::vector<Packet> packets_;
   std::vector<uint32_t> buckets_;
   std::array<Queue, 2> queues_;  // IPv4, IPv6
+  Time deadline_ = kNever;
   uint32_t free_packet_ = kNone;
   uint32_t packets_used_ = 0;
   uint32_t pages_used_ = 0;

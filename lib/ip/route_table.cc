@@ -1,19 +1,14 @@
 #include "ip/route_table.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "base/byte_order.h"
 
 namespace postern {
 namespace {
 
-void load_halves(const IpAddress& address, uint64_t out[2]) {
-  be64 half;
-  for (int i = 0; i < 2; ++i) {
-    std::memcpy(&half, address.data() + 8 * i, sizeof half);
-    out[i] = half.host();
-  }
-}
+constexpr uint32_t kIndexBits = 16;
 
 uint64_t mask_of(int bits) {
   if (bits <= 0) return 0;
@@ -22,34 +17,123 @@ uint64_t mask_of(int bits) {
 
 }  // namespace
 
-void RouteTable::add(const Route& route) {
-  Entry entry{};
-  entry.is_v4 = route.destination.address.is_v4();
-  entry.length = static_cast<uint8_t>(route.destination.length + (entry.is_v4 ? 96 : 0));
-  entry.mask[0] = mask_of(entry.length);
-  entry.mask[1] = mask_of(entry.length - 64);
-  load_halves(route.destination.address, entry.value);
-  entry.value[0] &= entry.mask[0];
-  entry.value[1] &= entry.mask[1];
-  entry.route = route;
-  const auto before = [](const Entry& a, const Entry& b) {
-    return a.length != b.length ? a.length > b.length : a.route.metric < b.route.metric;
-  };
-  entries_.insert(std::upper_bound(entries_.begin(), entries_.end(), entry, before), entry);
+// An IPv4 address stands in the first 32 bits, so that the index serves both families.
+RouteTable::Key RouteTable::key_of(const IpAddress& address) noexcept {
+  if (address.is_v4()) return {uint64_t{address.v4_value()} << 32, 0};
+  be64 high, low;
+  std::memcpy(&high, address.data(), sizeof high);
+  std::memcpy(&low, address.data() + 8, sizeof low);
+  return {high.host(), low.host()};
 }
 
-const Route* RouteTable::lookup(const IpAddress& destination) const noexcept {
-  uint64_t value[2];
-  load_halves(destination, value);
-  const bool is_v4 = destination.is_v4();
-  for (const Entry& entry : entries_) {
-    // ::/0 would match mapped IPv4 as well: the families do not share routes.
-    if (entry.is_v4 == is_v4 && (value[0] & entry.mask[0]) == entry.value[0] &&
-        (value[1] & entry.mask[1]) == entry.value[1]) {
-      return &entry.route;
+// Sweeps over prefixes in the order of their first addresses, the wider one first where two begin
+// at the same; those that are open enclose one another.
+class RouteTable::Builder {
+ public:
+  struct Item {
+    Key begin;
+    Key end;  // last address
+    uint8_t length = 0;
+    uint32_t first = 0;
+    uint32_t count = 0;
+  };
+
+  explicit Builder(Family& family) : family_(family) { emit({}, 0, 0); }
+
+  void add(const Item& item) {
+    close_until([&](const Item& open) { return open.end < item.begin; });
+    emit(item.begin, item.first, item.count);
+    open_.push_back(item);
+  }
+
+  void finish() {
+    close_until([](const Item&) { return true; });
+    std::vector<Range>& ranges = family_.ranges;
+    ranges.shrink_to_fit();
+    family_.index.resize((size_t{1} << kIndexBits) + 1);
+    size_t at = 0;
+    for (size_t top = 0; top < family_.index.size() - 1; ++top) {
+      const Key begin{uint64_t{top} << (64 - kIndexBits), 0};
+      while (at + 1 < ranges.size() && ranges[at + 1].begin <= begin) ++at;
+      family_.index[top] = static_cast<uint32_t>(at);
+    }
+    family_.index.back() = static_cast<uint32_t>(ranges.size() - 1);
+  }
+
+ private:
+  // Behind the end of a prefix that which encloses it goes on.
+  template <class Ended>
+  void close_until(const Ended& ended) {
+    while (!open_.empty() && ended(open_.back())) {
+      const Key end = open_.back().end;
+      open_.pop_back();
+      if (end == Key{UINT64_MAX, UINT64_MAX}) continue;
+      const Key next{end.low == UINT64_MAX ? end.high + 1 : end.high, end.low + 1};
+      const bool inside = !open_.empty();
+      emit(next, inside ? open_.back().first : 0, inside ? open_.back().count : 0);
     }
   }
-  return nullptr;
+
+  void emit(Key begin, uint32_t first, uint32_t count) {
+    std::vector<Range>& ranges = family_.ranges;
+    if (!ranges.empty() && ranges.back().begin == begin) {
+      ranges.back() = {begin, first, count};
+    } else {
+      ranges.push_back({begin, first, count});
+    }
+  }
+
+  Family& family_;
+  std::vector<Item> open_;
+};
+
+RouteTable::RouteTable(std::span<const Route> routes) : routes_(routes.begin(), routes.end()) {
+  const auto masked = [](const Route& r) {
+    const Key key = key_of(r.destination.address);
+    return Key{key.high & mask_of(r.destination.length),
+               key.low & mask_of(r.destination.length - 64)};
+  };
+  const auto prefix_of = [&](const Route& r) {
+    return std::tuple(r.destination.address.is_v4(), masked(r), r.destination.length);
+  };
+  std::stable_sort(routes_.begin(), routes_.end(), [&](const Route& a, const Route& b) {
+    const auto pa = prefix_of(a), pb = prefix_of(b);
+    return pa != pb ? pa < pb : a.metric < b.metric;
+  });
+  Builder v6(v6_), v4(v4_);
+  for (size_t i = 0; i < routes_.size();) {
+    const Route& route = routes_[i];
+    const auto same = [&](const Route& r) { return prefix_of(r) == prefix_of(route); };
+    size_t best = i, end = i;
+    while (best < routes_.size() && same(routes_[best]) && routes_[best].metric == route.metric) {
+      ++best;
+    }
+    shares_ = shares_ || best - i > 1;
+    for (end = best; end < routes_.size() && same(routes_[end]);) ++end;
+    const Key begin = masked(route);
+    const int length = route.destination.length;
+    (route.destination.address.is_v4() ? v4 : v6)
+        .add({begin,
+              {begin.high | ~mask_of(length), begin.low | ~mask_of(length - 64)},
+              route.destination.length,
+              static_cast<uint32_t>(i),
+              static_cast<uint32_t>(best - i)});
+    i = end;
+  }
+  v6.finish();
+  v4.finish();
+}
+
+RouteChoice RouteTable::lookup(const IpAddress& destination) const noexcept {
+  const Family& family = destination.is_v4() ? v4_ : v6_;
+  const Key key = key_of(destination);
+  const size_t top = key.high >> (64 - kIndexBits);
+  const Range* const begin = family.ranges.data() + family.index[top];
+  const Range* const end = family.ranges.data() + family.index[top + 1] + 1;
+  const Range* const behind = std::upper_bound(
+      begin, end, key, [](const Key& value, const Range& range) { return value < range.begin; });
+  const Range& range = behind[-1];
+  return {routes_.data() + range.first, range.count};
 }
 
 }  // namespace postern

@@ -1,6 +1,7 @@
 #include "stack/core.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/random.h"
 
@@ -70,16 +71,16 @@ InterfaceTable make_interfaces(const StackConfig& config) {
 
 // What was configured, and each interface's own prefixes as on-link routes.
 RouteTable make_routes(const StackConfig& config) {
-  RouteTable table;
+  std::vector<Route> routes;
   for (uint16_t i = 0; i < config.interfaces.size(); ++i) {
     for (const Prefix& prefix : config.interfaces[i].addresses) {
-      table.add({prefix, IpAddress{}, i, 0});
+      routes.push_back({.destination = prefix, .gateway = {}, .interface = i});
     }
   }
   for (const RouteConfig& r : config.routes) {
-    table.add({r.destination, r.gateway, r.interface, r.metric});
+    routes.push_back({r.destination, r.gateway, r.interface, r.metric, r.kind});
   }
-  return table;
+  return RouteTable(routes);
 }
 
 }  // namespace
@@ -88,7 +89,8 @@ StackCore::StackCore(const StackConfig& config)
     : config_(config),
       random_(derive(config, 2)[0]),
       interfaces_(make_interfaces(config)),
-      routes_(make_routes(config)),
+      own_routes_(make_routes(config)),
+      flow_hash_(derive(config, 12)),
       wheel_(Time{}),
       neighbors_(neighbor_options(config)),
       arp_(interfaces_, neighbors_),
@@ -126,23 +128,44 @@ void StackCore::set_now(Time now) noexcept {
   ctx_.now = now;
 }
 
-bool StackCore::next_hop(const IpAddress& destination, uint16_t link, NextHop* out) const noexcept {
-  if (destination.is_link_local() && link != kNoInterface) {
-    *out = {link, destination};
-    return true;
-  }
-  const Route* route = routes_.lookup(destination);
-  if (route == nullptr) return false;
-  *out = {route->interface, route->next_hop(destination)};
-  return true;
+void StackCore::set_routes(const RouteTable* routes) noexcept {
+  routes_ = routes != nullptr ? routes : &own_routes_;
+  neighbors_.forget_handles();
 }
 
-bool StackCore::find_path(const IpAddress& destination, Path* path, uint16_t link) noexcept {
+// Link-local addresses are on the link that they came from; that they have no route does not
+// matter.
+int StackCore::next_hop(const IpAddress& destination, uint16_t link, NextHop* out,
+                        const FlowKey* flow) const noexcept {
+  if (destination.is_link_local() && link != kNoInterface) {
+    *out = {link, destination};
+    return 0;
+  }
+  const RouteChoice choice = routes_->lookup(destination);
+  if (choice.empty()) return ENETUNREACH;
+  const Route* route = choice.data();
+  if (choice.size() > 1) {  // RFC 2992, by the remainder: all packets of a flow go one way
+    const uint64_t hash = flow != nullptr ? flow_hash_(*flow) : flow_hash_(destination);
+    route += hash % choice.size();
+  }
+  if (route->kind == RouteKind::blackhole) return EINVAL;  // as Linux tells it
+  if (route->kind == RouteKind::unreachable) return EHOSTUNREACH;
+  *out = {route->interface, route->next_hop(destination)};
+  return 0;
+}
+
+int StackCore::find_path(const IpAddress& destination, Path* path, uint16_t link,
+                         const FlowKey* flow) noexcept {
   NextHop hop;
-  if (!next_hop(destination, link, &hop)) return false;
+  if (const int error = next_hop(destination, link, &hop, flow); error != 0) return error;
   path->interface = hop.interface;
   path->resolution = neighbors_.resolve(hop.address, hop.interface, now_, &path->neighbor);
-  return true;
+  return 0;
+}
+
+Drop StackCore::drop_of_route(int error) noexcept {
+  if (error == EINVAL) return Drop::ip_route_blackhole;
+  return error == EHOSTUNREACH ? Drop::ip_route_unreachable : Drop::ip_no_route;
 }
 
 // IPv4: an address of the router's network; IPv6: RFC 6724, which looks at the destination.

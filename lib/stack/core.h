@@ -48,6 +48,7 @@ class StackCore {
 
   // ---- core.cc ----
   void advance(Time now) noexcept;
+  void set_routes(const RouteTable* routes) noexcept;
   [[nodiscard]] Time next_deadline() const noexcept;
 
   // ---- input.cc ----
@@ -125,11 +126,13 @@ class StackCore {
     random_ = random_ * 0x5851f42d4c957f2dU + 0x14057b7ef767814fU;
     return static_cast<uint32_t>(random_ >> 32);
   }
-  // `link`: the interface that a link-local destination is on, if it is known.
-  [[nodiscard]] bool next_hop(const IpAddress& destination, uint16_t link,
-                              NextHop* out) const noexcept;
-  [[nodiscard]] bool find_path(const IpAddress& destination, Path* path,
-                               uint16_t link = kNoInterface) noexcept;
+  // 0 or the errno of having no way. `link`: the interface that a link-local destination is on, if
+  // it is known. `flow` chooses among equal routes; nullptr: the destination does.
+  [[nodiscard]] int next_hop(const IpAddress& destination, uint16_t link, NextHop* out,
+                             const FlowKey* flow = nullptr) const noexcept;
+  [[nodiscard]] int find_path(const IpAddress& destination, Path* path,
+                              uint16_t link = kNoInterface, const FlowKey* flow = nullptr) noexcept;
+  [[nodiscard]] static Drop drop_of_route(int error) noexcept;
   // Our address towards a destination behind a next hop; nullptr: none of its family.
   [[nodiscard]] const IpAddress* source_for(const IpAddress& destination,
                                             const NextHop& hop) const noexcept;
@@ -287,7 +290,8 @@ class StackCore {
   [[nodiscard]] bool udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame,
                                bool* done) noexcept;
   void udp_sent(UdpSocket& socket) noexcept;
-  [[nodiscard]] int udp_route(const UdpSend& item, Path* path, IpAddress* source) noexcept;
+  [[nodiscard]] int udp_route(const UdpSocket& socket, const UdpSend& item, Path* path,
+                              IpAddress* source) noexcept;
   void udp_payload(UdpSocket& socket, const UdpSend& item, uint32_t offset, uint32_t n,
                    std::byte* out, const IpAddress& source, TxFrame& frame, bool offload) noexcept;
 
@@ -359,7 +363,9 @@ class StackCore {
   TcpContext ctx_;
   uint64_t random_;
   InterfaceTable interfaces_;
-  RouteTable routes_;
+  RouteTable own_routes_;  // of the configuration
+  const RouteTable* routes_ = &own_routes_;
+  KeyedHash flow_hash_;
   TimerWheel wheel_;  // before the sockets: their timers leave it as they go
   NeighborTable neighbors_;
   ArpResponder arp_;

@@ -164,7 +164,7 @@ Drop StackCore::icmp_error_udp(const wire::QuotedPacket& quoted, uint32_t mtu, i
   const bool connected = udp_table_.binding(index).remote == remote;
   if (error == EMSGSIZE) {
     NextHop hop;
-    if (!next_hop(quoted.destination, kNoInterface, &hop)) return Drop::icmp_ignored;
+    if (next_hop(quoted.destination, kNoInterface, &hop) != 0) return Drop::icmp_ignored;
     lower_path_mtu(quoted.destination, mtu, hop.interface);
   } else if (!connected) {
     return Drop::icmp_ignored;

@@ -22,7 +22,6 @@ void StackCore::add_addresses(const StackConfig& config) {
     if (std::none_of(wanted.begin(), wanted.end(), link_local)) {
       const Prefix own{link_local_address(config.interfaces[i].mac), kLinkLocalPrefix};
       wanted.push_back(own);
-      routes_.add({own, IpAddress{}, i, 0});
     }
     interfaces_.reserve(i, wanted.size());
     for (const Prefix& prefix : wanted) nd_.add(prefix, i);

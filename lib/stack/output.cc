@@ -125,7 +125,9 @@ std::byte* StackCore::begin_fragment(TxFrame& frame, uint16_t interface, wire::I
 // The frame is complete but for its destination: sends it, holds it for the neighbor, or drops it.
 void StackCore::finish_control(TxFrame& frame, const IpAddress& destination) noexcept {
   Path path;
-  if (!find_path(destination, &path, frame.interface)) return counters.drop(Drop::ip_no_route);
+  if (const int error = find_path(destination, &path, frame.interface); error != 0) {
+    return counters.drop(drop_of_route(error));
+  }
   set_source_mac(frame, path.interface);
   if (place_frame(frame, path)) control_.commit();
 }

@@ -61,6 +61,8 @@ int Stack::listen(SocketRef socket, const Endpoint& local, uint32_t backlog,
   return core_->listen(socket, local, backlog, v6_only);
 }
 
+void Stack::set_routes(const RouteTable* routes) noexcept { core_->set_routes(routes); }
+
 bool Stack::wants_publish() const noexcept { return core_->wants_publish(); }
 Socket* Stack::first_touched() noexcept { return core_->first_touched(); }
 bool Stack::next_event(Socket& socket, AppEvent* event) noexcept {

@@ -22,6 +22,7 @@
 #include "base/address.h"
 #include "base/counters.h"
 #include "base/time.h"
+#include "ip/route_table.h"
 #include "tcp/types.h"
 #include "wire/packet.h"
 
@@ -65,6 +66,7 @@ struct RouteConfig {
   IpAddress gateway;  // any: on link
   uint16_t interface = 0;
   uint32_t metric = 0;
+  RouteKind kind = RouteKind::unicast;
 };
 
 struct NeighborConfig {
@@ -214,6 +216,10 @@ class Stack {
   // come with the same one may share it (SO_REUSEPORT). Both open the slot. ENOBUFS: table full.
   int bind_udp(SocketRef socket, const Endpoint& local, bool v6_only) noexcept;
   int listen(SocketRef socket, const Endpoint& local, uint32_t backlog, bool v6_only) noexcept;
+
+  // Instead of the routes of the configuration; nullptr: those again. Connections look up their way
+  // anew. The table is in use until another one is set.
+  void set_routes(const RouteTable* routes) noexcept;
 
   // ---- events ----
   // Calls sink(const AppEvent&) -> bool for each touched socket; false (ring full): the event stays

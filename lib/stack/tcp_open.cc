@@ -52,7 +52,10 @@ Drop StackCore::tcp_passive_open(Listener& listener, const ParsedPacket& p, cons
     return Drop::tcp_backlog_full;
   }
   NextHop hop;
-  if (!next_hop(p.source, p.interface, &hop)) return Drop::ip_no_route;
+  const FlowKey flow({p.source, p.source_port}, {p.destination, p.destination_port}, p.protocol);
+  if (const int error = next_hop(p.source, p.interface, &hop, &flow); error != 0) {
+    return drop_of_route(error);
+  }
   TcpSocket* socket = create_tcp();
   if (socket == nullptr) return Drop::tcp_table_full;
   const FlowKey key({p.source, p.source_port}, {p.destination, p.destination_port}, p.protocol);
@@ -104,7 +107,7 @@ int StackCore::tcp_active_open(TcpSocket& socket, const Endpoint& local,
   if (remote.port == 0 || remote.address.is_any()) return ECONNREFUSED;
   if (remote.address.is_multicast()) return ENETUNREACH;
   NextHop hop;
-  if (!next_hop(remote.address, kNoInterface, &hop)) return ENETUNREACH;
+  if (const int error = next_hop(remote.address, kNoInterface, &hop); error != 0) return error;
   if (interfaces_.is_local(remote.address)) return EHOSTUNREACH;  // no way to ourselves yet
   if (interfaces_.is_broadcast(remote.address, hop.interface)) return EACCES;
   Endpoint from = local;

@@ -16,8 +16,9 @@ NeighborTable::Resolution StackCore::tcp_resolve(TcpSocket& socket) noexcept {
   const auto resolution = neighbors_.resolve(socket.neighbor, now_);
   if (resolution != NeighborTable::Resolution::full) return resolution;
   Path path;
-  if (!find_path(socket.key.remote, &path, socket.interface))
+  if (find_path(socket.key.remote, &path, socket.interface, &socket.key) != 0) {
     return NeighborTable::Resolution::failed;
+  }
   socket.interface = path.interface;
   socket.neighbor = path.neighbor;
   return path.resolution;

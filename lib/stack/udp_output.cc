@@ -44,8 +44,19 @@ void StackCore::udp_sent(UdpSocket& socket) noexcept {
   tell_acked(socket, socket.tx_acked, socket.tx_tail - socket.tx_acked);
 }
 
-int StackCore::udp_route(const UdpSend& item, Path* path, IpAddress* source) noexcept {
-  if (!find_path(item.remote.address, path)) return ENETUNREACH;
+int StackCore::udp_route(const UdpSocket& socket, const UdpSend& item, Path* path,
+                         IpAddress* source) noexcept {
+  FlowKey flow;
+  const bool choose = routes_->shares();
+  if (choose) {
+    const uint16_t port = udp_table_.binding(udp_.index_of(&socket)).local.port;
+    flow = FlowKey(item.remote, {item.local, port}, static_cast<uint8_t>(Protocol::udp));
+  }
+  if (const int error =
+          find_path(item.remote.address, path, kNoInterface, choose ? &flow : nullptr);
+      error != 0) {
+    return error;
+  }
   *source = item.local;
   if (!source->is_any()) return 0;
   const IpAddress* chosen = source_for(item.remote.address, {path->interface, item.remote.address});
@@ -57,8 +68,8 @@ int StackCore::udp_route(const UdpSend& item, Path* path, IpAddress* source) noe
 bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool* done) noexcept {
   Path path;
   IpAddress source;
-  if (const int error = udp_route(item, &path, &source); error != 0) {
-    counters.drop(Drop::ip_no_route);
+  if (const int error = udp_route(socket, item, &path, &source); error != 0) {
+    counters.drop(drop_of_route(error));
     tell_error(socket, error);
     return false;
   }

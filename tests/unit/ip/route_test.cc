@@ -1,7 +1,11 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <chrono>
+#include <string>
+#include <vector>
 
+#include "base/random.h"
 #include "ip/icmp.h"
 #include "ip/interface.h"
 #include "ip/rate_limit.h"
@@ -14,41 +18,124 @@ namespace {
 Prefix prefix(const char* text) { return *Prefix::parse(text); }
 IpAddress ip(const char* text) { return *IpAddress::parse(text); }
 
+using Routes = std::vector<Route>;
+
 TEST(RouteTable, LongestPrefixThenLowestMetric) {
-  RouteTable t;
-  t.add({prefix("0.0.0.0/0"), ip("10.0.0.254"), 0, 100});
-  t.add({prefix("0.0.0.0/0"), ip("10.0.0.253"), 0, 10});
-  t.add({prefix("10.0.0.0/8"), IpAddress{}, 1, 0});
-  t.add({prefix("10.1.0.0/16"), IpAddress{}, 2, 50});
-  t.add({prefix("10.1.2.3/32"), ip("10.9.9.9"), 3, 0});
-  const auto interface = [&](const char* a) { return t.lookup(ip(a))->interface; };
+  const RouteTable t(Routes{{prefix("0.0.0.0/0"), ip("10.0.0.254"), 0, 100},
+                            {prefix("0.0.0.0/0"), ip("10.0.0.253"), 0, 10},
+                            {prefix("10.0.0.0/8"), IpAddress{}, 1, 0},
+                            {prefix("10.1.0.0/16"), IpAddress{}, 2, 50},
+                            {prefix("10.1.2.3/32"), ip("10.9.9.9"), 3, 0}});
+  const auto interface = [&](const char* a) { return t.lookup(ip(a)).front().interface; };
   EXPECT_EQ(interface("10.2.0.1"), 1);
   EXPECT_EQ(interface("10.1.0.1"), 2);
   EXPECT_EQ(interface("10.1.2.3"), 3);
-  EXPECT_EQ(t.lookup(ip("10.1.2.3"))->next_hop(ip("10.1.2.3")), ip("10.9.9.9"));
-  EXPECT_EQ(t.lookup(ip("10.1.0.1"))->next_hop(ip("10.1.0.1")), ip("10.1.0.1"));
-  EXPECT_EQ(t.lookup(ip("8.8.8.8"))->gateway, ip("10.0.0.253"));
+  EXPECT_EQ(interface("10.1.2.4"), 2) << "behind the end of a longer prefix";
+  EXPECT_EQ(interface("11.0.0.0"), 0) << "behind the end of all but the default";
+  EXPECT_EQ(t.lookup(ip("10.1.2.3")).front().next_hop(ip("10.1.2.3")), ip("10.9.9.9"));
+  EXPECT_EQ(t.lookup(ip("10.1.0.1")).front().next_hop(ip("10.1.0.1")), ip("10.1.0.1"));
+  ASSERT_EQ(t.lookup(ip("8.8.8.8")).size(), 1u);
+  EXPECT_EQ(t.lookup(ip("8.8.8.8")).front().gateway, ip("10.0.0.253"));
+  EXPECT_FALSE(t.shares());
+}
+
+TEST(RouteTable, NothingIsNoRoute) {
+  const RouteTable t;
+  EXPECT_TRUE(t.lookup(ip("10.0.0.1")).empty());
+  EXPECT_TRUE(t.lookup(ip("::")).empty());
+  EXPECT_TRUE(t.lookup(ip("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")).empty());
+}
+
+TEST(RouteTable, EqualMetricsAreAllThere) {
+  const RouteTable t(Routes{{prefix("10.0.0.0/8"), ip("192.0.2.1"), 0, 5},
+                            {prefix("10.0.0.0/8"), ip("192.0.2.2"), 0, 5},
+                            {prefix("10.0.0.0/8"), ip("192.0.2.3"), 0, 6},
+                            {prefix("10.1.0.0/16"), ip("192.0.2.4"), 0, 0}});
+  EXPECT_TRUE(t.shares());
+  ASSERT_EQ(t.lookup(ip("10.0.0.1")).size(), 2u);
+  EXPECT_EQ(t.lookup(ip("10.0.0.1"))[1].gateway, ip("192.0.2.2"));
+  EXPECT_EQ(t.lookup(ip("10.1.0.1")).size(), 1u);
 }
 
 TEST(RouteTable, FamiliesDoNotShareRoutes) {
-  RouteTable t;
-  t.add({prefix("::/0"), ip("fe80::1"), 6, 0});
-  EXPECT_EQ(t.lookup(ip("10.0.0.1")), nullptr);
-  ASSERT_NE(t.lookup(ip("2001:db8::1")), nullptr);
-  t.add({prefix("0.0.0.0/0"), IpAddress{}, 4, 0});
-  EXPECT_EQ(t.lookup(ip("10.0.0.1"))->interface, 4);
-  EXPECT_EQ(t.lookup(ip("2001:db8::1"))->interface, 6);
+  const RouteTable six(Routes{{prefix("::/0"), ip("fe80::1"), 6, 0}});
+  EXPECT_TRUE(six.lookup(ip("10.0.0.1")).empty());
+  ASSERT_FALSE(six.lookup(ip("2001:db8::1")).empty());
+  const RouteTable both(
+      Routes{{prefix("::/0"), ip("fe80::1"), 6, 0}, {prefix("0.0.0.0/0"), IpAddress{}, 4, 0}});
+  EXPECT_EQ(both.lookup(ip("10.0.0.1")).front().interface, 4);
+  EXPECT_EQ(both.lookup(ip("2001:db8::1")).front().interface, 6);
 }
 
 TEST(RouteTable, PrefixesAcrossTheMiddleOfAnAddress) {
-  RouteTable t;
-  t.add({prefix("2001:db8:0:0:8000::/65"), IpAddress{}, 1, 0});
-  t.add({prefix("2001:db8::/63"), IpAddress{}, 2, 0});
-  t.add({prefix("2001:db8::5/128"), IpAddress{}, 3, 0});
-  EXPECT_EQ(t.lookup(ip("2001:db8::8000:0:0:1"))->interface, 1);
-  EXPECT_EQ(t.lookup(ip("2001:db8:0:1::1"))->interface, 2);
-  EXPECT_EQ(t.lookup(ip("2001:db8::5"))->interface, 3);
-  EXPECT_EQ(t.lookup(ip("2001:db8:0:2::1")), nullptr);
+  const RouteTable t(Routes{{prefix("2001:db8:0:0:8000::/65"), IpAddress{}, 1, 0},
+                            {prefix("2001:db8::/63"), IpAddress{}, 2, 0},
+                            {prefix("2001:db8::5/128"), IpAddress{}, 3, 0}});
+  const auto interface = [&](const char* a) { return t.lookup(ip(a)).front().interface; };
+  EXPECT_EQ(interface("2001:db8::8000:0:0:1"), 1);
+  EXPECT_EQ(interface("2001:db8:0:1::1"), 2);
+  EXPECT_EQ(interface("2001:db8::5"), 3);
+  EXPECT_EQ(interface("2001:db8::6"), 2);
+  EXPECT_TRUE(t.lookup(ip("2001:db8:0:2::1")).empty());
+}
+
+// Against the definition: of all prefixes that contain the address, the longest.
+TEST(RouteTable, AnyRoutesAnyAddress) {
+  Random random(7);
+  const auto any = [&](bool v4) {
+    if (v4) return IpAddress::v4(static_cast<uint32_t>(random.below(1 << 12) * 0x100401U));
+    uint8_t bytes[16] = {0x20, 1};
+    for (int i = 2; i < 16; ++i) bytes[i] = random.below(4) == 0 ? 0xff : 0;
+    return IpAddress::v6(bytes);
+  };
+  for (int round = 0; round < 40; ++round) {
+    Routes routes;
+    for (uint16_t i = 0; i < 60; ++i) {
+      const bool v4 = random.below(2) == 0;
+      const auto length = static_cast<uint8_t>(random.below(v4 ? 33 : 129));
+      routes.push_back({{any(v4), length}, {}, i, static_cast<uint32_t>(random.below(2))});
+    }
+    const RouteTable t(routes);
+    for (int probe = 0; probe < 300; ++probe) {
+      const IpAddress a = any(random.below(2) == 0);
+      const Route* best = nullptr;
+      size_t count = 0;
+      for (const Route& r : routes) {
+        if (r.destination.address.is_v4() != a.is_v4() || !r.destination.contains(a)) continue;
+        const int longer = best == nullptr ? 1 : r.destination.length - best->destination.length;
+        const bool better = longer > 0 || (longer == 0 && r.metric < best->metric);
+        if (better) best = &r;
+        count = better ? 1 : count + (longer == 0 && r.metric == best->metric ? 1 : 0);
+      }
+      const RouteChoice choice = t.lookup(a);
+      ASSERT_EQ(choice.size(), count) << a.to_string();
+      if (best == nullptr) continue;
+      EXPECT_EQ(choice[0].destination.length, best->destination.length);
+      EXPECT_EQ(choice[0].metric, best->metric);
+      EXPECT_TRUE(choice[0].destination.contains(a));
+    }
+  }
+}
+
+TEST(RouteTable, AHundredThousandRoutes) {
+  Routes routes;
+  for (uint32_t i = 0; i < 100'000; ++i) {
+    const IpAddress net = IpAddress::v4((i * 2654435761U) & ~0xffU);
+    routes.push_back({{net, 24}, ip("10.0.0.1"), static_cast<uint16_t>(i & 7), i});
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  const RouteTable t(routes);
+  const auto built = std::chrono::steady_clock::now();
+  uint32_t sum = 0;
+  for (uint32_t i = 0; i < 1'000'000; ++i) {
+    sum += static_cast<uint32_t>(t.lookup(IpAddress::v4(i * 40503U * 65537U)).size());
+  }
+  const auto looked = std::chrono::steady_clock::now();
+  const auto ms = [](auto d) { return std::chrono::duration<double, std::milli>(d).count(); };
+  RecordProperty("build_ms", std::to_string(ms(built - begin)));
+  RecordProperty("lookup_ns", std::to_string(ms(looked - built)));
+  EXPECT_GT(sum, 0u);
+  for (const Route& r : routes) ASSERT_FALSE(t.lookup(r.destination.address).empty());
 }
 
 TEST(InterfaceTable, LocalBroadcastAndSource) {
