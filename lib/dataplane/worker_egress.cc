@@ -42,6 +42,7 @@ bool Worker::Impl::refill() noexcept {
     starved = true;
     return false;
   }
+  compat::buffers_taken();
   starved = false;
   first_spare = 0;
   for (size_t i = 0; i < kTxBurst; ++i) aim(frames[i], spare[i]);

@@ -131,6 +131,7 @@ void Worker::Impl::deliver(rte_mbuf** packets, size_t n) noexcept {
       views[i] = view_of(packets[i], interface_of[packets[i]->port]);
     }
     stack.receive({views.data(), part}, now);
+    compat::buffers_given();
     rte_pktmbuf_free_bulk(packets, static_cast<unsigned>(part));
     packets += part;
     n -= part;

@@ -11,11 +11,15 @@ namespace postern {
 
 // Received buffers, owned by the caller from now; how many.
 inline uint16_t rx_burst(const Port& port, uint16_t queue, std::span<rte_mbuf*> out) noexcept {
-  return rte_eth_rx_burst(port.id(), queue, out.data(), static_cast<uint16_t>(out.size()));
+  const uint16_t n =
+      rte_eth_rx_burst(port.id(), queue, out.data(), static_cast<uint16_t>(out.size()));
+  compat::buffers_taken();
+  return n;
 }
 
 // Hands buffers to the device, from the front; how many it took. The rest stays the caller's.
 inline uint16_t tx_burst(const Port& port, uint16_t queue, std::span<rte_mbuf*> packets) noexcept {
+  compat::buffers_given();
   return rte_eth_tx_burst(port.id(), queue, packets.data(), static_cast<uint16_t>(packets.size()));
 }
 

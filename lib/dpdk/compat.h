@@ -26,7 +26,30 @@
 #error "DPDK 22.11 or newer is needed"
 #endif
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define POSTERN_THREAD_SANITIZER 1
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define POSTERN_THREAD_SANITIZER 1
+#endif
+#ifdef POSTERN_THREAD_SANITIZER
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+#endif
+
 namespace postern::compat {
+
+// The thread sanitizer does not see what DPDK's libraries order, their rings and pools: it is told
+// where buffers come from there and go there. Nothing in other builds.
+#ifdef POSTERN_THREAD_SANITIZER
+inline char buffers_change_hands;
+inline void buffers_taken() { __tsan_acquire(&buffers_change_hands); }
+inline void buffers_given() { __tsan_release(&buffers_change_hands); }
+#else
+inline void buffers_taken() {}
+inline void buffers_given() {}
+#endif
 
 // 23.11 added the choice of the hash function to the RSS configuration; before it, Toeplitz was
 // what a device did by default.

@@ -68,8 +68,10 @@ class RingPort {
   bool send(const Frame& frame, uint16_t queue = 0) {
     rte_mbuf* m = rte_pktmbuf_alloc(pool_.get());
     if (m == nullptr) return false;
+    compat::buffers_taken();
     std::memcpy(rte_pktmbuf_append(m, static_cast<uint16_t>(frame.size())), frame.data(),
                 frame.size());
+    compat::buffers_given();
     if (rte_ring_enqueue(in_[queue], m) == 0) return true;
     rte_pktmbuf_free(m);
     return false;
@@ -81,9 +83,11 @@ class RingPort {
       for (rte_ring* ring : out_) {
         void* p = nullptr;
         if (rte_ring_dequeue(ring, &p) != 0) continue;
+        compat::buffers_taken();
         auto* m = static_cast<rte_mbuf*>(p);
         const auto* data = rte_pktmbuf_mtod(m, const std::byte*);
         Frame frame(data, data + rte_pktmbuf_data_len(m));
+        compat::buffers_given();
         rte_pktmbuf_free(m);
         return frame;
       }
