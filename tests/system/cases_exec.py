@@ -195,3 +195,29 @@ def nginx_is_upgraded(world):
             if os.path.exists(f"/proc/{pid}"):
                 os.kill(pid, signal.SIGTERM)
     wait_until(lambda: "LISTEN" not in world.cli("ss"), 10, "the listener is gone with the last process")
+
+
+@case
+def passing_a_socket_is_refused_aloud(world):
+    """SCM_RIGHTS: EOPNOTSUPP and a message for a socket of Postern's, bound or new; descriptors of the
+    kernel's are passed as ever."""
+    world.start()
+    program = python_program(world, "passing", """
+        import errno, os, socket
+        near, far = socket.socketpair()
+        pipe = os.pipe()
+        socket.send_fds(near, [b"x"], [pipe[1]])
+        _, (passed,), _, _ = socket.recv_fds(far, 1, 1)
+        os.write(passed, b"through")
+        assert os.read(pipe[0], 100) == b"through"
+        for one in socket.create_server(("0.0.0.0", 7000)), socket.socket():
+            try:
+                socket.send_fds(near, [b"x"], [one.fileno()])
+            except OSError as error:
+                print(error.errno == errno.EOPNOTSUPP, flush=True)
+        """)
+    app = world.program(PYTHON, program)
+    assert [app.line(), app.line()] == ["True", "True"]
+    assert app.process.wait(10) == 0
+    text = (world.dir / f"{app.name}.err").read_text()
+    assert text.count("cannot be passed to another process") == 1, text

@@ -99,12 +99,24 @@ static bool passes_postern(const struct msghdr* message) {
   for (struct cmsghdr* h = CMSG_FIRSTHDR(m); h != NULL; h = CMSG_NXTHDR(m, h)) {
     if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS) continue;
     for (size_t i = 0; i < (h->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
-      int fd, pd;
+      int fd;
       memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
-      if (is_postern(fd, &pd)) return true;
+      const uint32_t entry = entry_of(fd);
+      if (is_decided(entry) || (kind_of(entry) == UNDECIDED && value_of(entry) != NO_SOCKET)) {
+        return true;
+      }
     }
   }
   return false;
+}
+
+static int refuse_to_pass(void) {
+  static bool told;
+  static const char why[] =
+      "postern: a socket that Postern serves cannot be passed to another process (SCM_RIGHTS)\n";
+  if (!__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
+    (void)!real()->write(STDERR_FILENO, why, sizeof why - 1);
+  return fail(EOPNOTSUPP);
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr* message, int flags) {
@@ -114,7 +126,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr* message, int flags) {
     return -1;
   }
   if (is_postern(fd, &pd)) return postern_sendmsg(pd, message, flags);
-  if (message->msg_controllen != 0 && passes_postern(message)) return fail(EOPNOTSUPP);
+  if (message->msg_controllen != 0 && passes_postern(message)) return refuse_to_pass();
   return real()->sendmsg(fd, message, flags);
 }
 
@@ -127,10 +139,18 @@ EXPORT ssize_t writev(int fd, const struct iovec* vec, int count) {
   return postern_sendmsg(pd, &message, 0);
 }
 
+static bool any_control(const struct mmsghdr* messages, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) {
+    if (messages[i].msg_hdr.msg_controllen != 0) return true;
+  }
+  return false;
+}
+
 EXPORT int sendmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags) {
   int pd;
   const bool undecided = kind_of(entry_of(fd)) == UNDECIDED;
-  if (!undecided && !is_postern(fd, &pd)) return real()->sendmmsg(fd, messages, count, flags);
+  if (!undecided && !is_postern(fd, &pd) && !any_control(messages, count))
+    return real()->sendmmsg(fd, messages, count, flags);
   unsigned done = 0;
   for (; done < count; ++done) {
     const ssize_t n = sendmsg(fd, &messages[done].msg_hdr, flags);
