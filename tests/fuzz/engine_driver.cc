@@ -186,12 +186,14 @@ class Driver {
     }
   }
 
-  // RFC 9293 3.8.6: the right edge never moves left, but for what scaling cannot express.
+  // RFC 9293 3.8.6: the right edge never moves left, but for what the field cannot express, which
+  // on a SYN is not scaled.
   void check_window(const TcpSegment& s) {
     if ((s.flags & tcp_flag::ack) == 0) return;
     TcpInfo info;
     tcp_.info(context(), info);
     const bool scaled = info.window_scaling && (s.flags & tcp_flag::syn) == 0;
+    if ((s.flags & tcp_flag::syn) != 0 && s.window == 65535) return;
     const uint32_t unit = scaled ? 1U << info.rcv_scale : 1;
     const uint32_t edge = s.ack + s.window * unit;
     require(!edge_known_ || seq_gt(edge + unit, edge_), "the window never shrinks");

@@ -345,7 +345,10 @@ class Pair {
     e.set_room(1 << 20);
     e.consume(ctx, kMostBytes);
     e.shut_down(ctx);
-    if (!e.peer_fin && !e.failed) return;
+    // Nobody need have told it that the peer is gone: then it gives up.
+    const End& peer = ends_[1 - side];
+    const bool alone = peer.finished && (aborted_ || peer.failed);
+    if (!e.peer_fin && !e.failed && !alone) return;
     e.closed = true;
     e.tcp.on_close(ctx);
   }

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "engine_driver.h"
-#include "pair_driver.h"
 
 namespace {
 
@@ -20,6 +19,5 @@ void drive(void (*driver)(const uint8_t*, size_t), uint32_t seeds) {
 }
 
 TEST(SeededFuzz, Engine) { drive(postern::drive_engine, 20000); }
-TEST(SeededFuzz, Pair) { drive(postern::drive_pair, 5000); }
 
 }  // namespace

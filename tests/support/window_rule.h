@@ -22,7 +22,8 @@ class WindowRule {
     if ((s.flags & tcp_flag::rst) != 0 || (s.flags & tcp_flag::ack) == 0) return nullptr;
     const uint32_t unit = e.scaled && peer.scaled && !syn ? 1U << e.scale : 1;
     const uint32_t edge = s.ack + s.window * unit;
-    if (e.known && seq_le(edge + unit, e.edge)) return "window shrunk";
+    const bool most = syn && s.window == 65535;  // all that the field of a SYN can say
+    if (e.known && !most && seq_le(edge + unit, e.edge)) return "window shrunk";
     if (!e.known || seq_gt(edge, e.edge)) e.edge = edge;
     e.known = true;
     if (s.length > 1 && peer.known && seq_gt(s.seq + s.length, peer.edge)) {
