@@ -262,6 +262,11 @@ constexpr Key<Draft> kTcp[] = {
     {"window_scaling", read_tcp_flag<&TcpConfig::window_scaling>},
     {"sack", read_tcp_flag<&TcpConfig::sack>},
     {"ecn", read_tcp_flag<&TcpConfig::ecn>},
+    {"syncookies",
+     [](const Field& f, Draft& d) {
+       static constexpr std::array<std::string_view, 3> kNames{"auto", "always", "never"};
+       d.config.tcp.syncookies = static_cast<SynCookies>(f.choice(kNames));
+     }},
     {"congestion",
      [](const Field& f, Draft& d) {
        d.config.tcp.congestion = static_cast<uint8_t>(f.choice(kCongestionNames));

@@ -104,6 +104,7 @@ StackCore::StackCore(const StackConfig& config)
       reset_limit_(std::max<uint32_t>(config.icmp_rate, 1000)),
       isn_key_(derive_key(config, 3)),
       port_key_(derive_key(config, 4)),
+      cookie_secret_(derive_key(config, 13)),
       ip_id_(static_cast<uint16_t>(derive(config, 5)[0])),
       waiting_(std::make_unique<IntrusiveList<Socket, ReadyTag>[]>(neighbors_.capacity())),
       ranges_(std::max<uint32_t>(1024, config.max_connections)),

@@ -2,7 +2,8 @@
 //
 //   core.cc        construction, timers, what all parts share
 //   input.cc       a burst: parse, find, hand to the protocol
-//   arp_input.cc nd_input.cc icmp_input.cc udp_input.cc tcp_input.cc tcp_open.cc   the protocols
+//   arp_input.cc nd_input.cc icmp_input.cc udp_input.cc tcp_input.cc tcp_open.cc syn_cookies.cc
+//                  the protocols
 //   fragment_input.cc   fragments received, until they are a packet
 //   output.cc      egress: control frames, then sockets in turn; tcp_output.cc udp_output.cc
 //   operations.cc  what applications ask for
@@ -35,6 +36,7 @@
 #include "stack/socket.h"
 #include "stack/stack.h"
 #include "tcp/ranges.h"
+#include "tcp/syn_cookie.h"
 #include "udp/udp_table.h"
 #include "wire/build.h"
 #include "wire/fragment.h"
@@ -201,7 +203,8 @@ class StackCore {
   void withdraw_listener(Listener& listener) noexcept;
   [[nodiscard]] uint32_t listener_of(const ParsedPacket& syn) const noexcept;
 
-  Drop tcp_unmatched(const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
+  Drop tcp_unmatched(const RxPacket& packet, const ParsedPacket& parsed,
+                     const TcpSegment& segment) noexcept;
   Drop tcp_reopen(TcpSocket& old, const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
   void events_before_data(TcpSocket& socket) noexcept;
   [[nodiscard]] uint16_t app_of_listener(const TcpSocket& socket) const noexcept;
@@ -223,10 +226,27 @@ class StackCore {
     return ctx_;
   }
 
+  // For a connection of the listener that is not there yet.
+  TcpContext& listener_context(const Listener& listener) noexcept {
+    ctx_.random = random32();
+    ctx_.receive_room = apps_[listener.app].pool.free_bytes();
+    return ctx_;
+  }
+
   // ---- tcp_open.cc ----
   Drop tcp_passive_open(Listener& listener, const ParsedPacket& parsed, const TcpSegment& syn,
                         uint32_t isn, bool isn_given) noexcept;
-  void inherit_options(const Listener& listener, TcpSocket& socket, TcpContext& ctx) noexcept;
+  // Null, with *why: the worker has no room for it.
+  [[nodiscard]] TcpSocket* create_child(Listener& listener, const FlowKey& key, uint16_t interface,
+                                        Drop* why) noexcept;
+  void inherit_options(const Listener& listener, TcpConnection& tcp, TcpContext& ctx) noexcept;
+
+  // ---- syn_cookies.cc ----
+  [[nodiscard]] bool handshakes_full(const Listener& listener) const noexcept;
+  Drop send_cookie(Listener& listener, const ParsedPacket& parsed, const TcpSegment& syn) noexcept;
+  // An ACK for a listener: a connection if it brings a good cookie.
+  Drop cookie_open(Listener& listener, const RxPacket& packet, const ParsedPacket& parsed,
+                   const TcpSegment& ack) noexcept;
   [[nodiscard]] int tcp_active_open(TcpSocket& socket, const Endpoint& local,
                                     const Endpoint& remote) noexcept;
   [[nodiscard]] int choose_port(TcpSocket& socket, const Endpoint& local, const Endpoint& remote,
@@ -377,6 +397,8 @@ class StackCore {
   RateLimit reset_limit_;
   std::array<uint64_t, 2> isn_key_;
   std::array<uint64_t, 2> port_key_;
+  SynCookieSecret cookie_secret_;
+  uint32_t handshakes_ = 0;  // connections of listeners that are not established yet
   uint32_t port_counter_ = 0;
   uint16_t ip_id_ = 0;
 

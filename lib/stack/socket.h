@@ -129,6 +129,7 @@ struct Listener : Socket {
   uint32_t backlog = 0;
   uint32_t syn_received = 0;  // connections in handshake
   uint32_t unaccepted = 0;    // established, not yet taken by accept()
+  Time cookies_until{};       // the last cookie that it sent is good until then
   // Options that connections inherit.
   uint32_t receive_buffer = 0;  // 0: the default
   uint32_t max_segment = 0;

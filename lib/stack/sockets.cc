@@ -177,6 +177,7 @@ void StackCore::close_listener(Listener& listener) noexcept {
 void StackCore::uncount_backlog(TcpSocket& socket) noexcept {
   if (!socket.counted_backlog) return;
   socket.counted_backlog = false;
+  --handshakes_;
   if (Listener* listener = listeners_.get(socket.listener)) --listener->syn_received;
 }
 

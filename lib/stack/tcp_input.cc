@@ -15,7 +15,7 @@ Drop StackCore::tcp_input(const RxPacket& packet, const ParsedPacket& p, uint32_
   if (flow == kNoFlow || tcp_[flow].network_done) {
     flow = flows_.find(
         FlowKey(p.source, p.source_port, p.destination, p.destination_port, p.protocol), key_of());
-    if (flow == kNoFlow) return tcp_unmatched(p, segment);
+    if (flow == kNoFlow) return tcp_unmatched(packet, p, segment);
   }
   TcpSocket& socket = tcp_[flow];
   if (socket.tcp.state() == TcpState::time_wait && socket.tcp.may_reopen(segment)) {
@@ -57,13 +57,19 @@ uint16_t StackCore::app_of_listener(const TcpSocket& socket) const noexcept {
 }
 
 // RFC 9293 3.10.7.1 and 3.10.7.2: CLOSED and LISTEN.
-Drop StackCore::tcp_unmatched(const ParsedPacket& p, const TcpSegment& segment) noexcept {
+Drop StackCore::tcp_unmatched(const RxPacket& packet, const ParsedPacket& p,
+                              const TcpSegment& segment) noexcept {
   const uint32_t index = listener_of(p);
   const bool syn =
       (segment.flags & (tcp_flag::syn | tcp_flag::ack | tcp_flag::rst)) == tcp_flag::syn;
   if (index != kNoListener) {
     if ((segment.flags & tcp_flag::rst) != 0) return Drop::tcp_no_socket;
-    if (syn) return tcp_passive_open(listeners_[index], p, segment, 0, false);
+    Listener& listener = listeners_[index];
+    if (syn) return tcp_passive_open(listener, p, segment, 0, false);
+    if ((segment.flags & (tcp_flag::syn | tcp_flag::ack)) == tcp_flag::ack &&
+        now_ < listener.cookies_until) {
+      return cookie_open(listener, packet, p, segment);
+    }
   }
   tcp_reset(p, segment);
   return Drop::tcp_no_socket;

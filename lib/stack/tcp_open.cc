@@ -44,48 +44,57 @@ void StackCore::apply_path_mtu(TcpSocket& socket, TcpContext& ctx) noexcept {
 
 // ---- passive ----
 
-// isn_above: replaces a connection in TIME-WAIT, the ISN must lie beyond what that one used.
+// isn_given: replaces a connection in TIME-WAIT, the ISN must lie beyond what that one used.
 Drop StackCore::tcp_passive_open(Listener& listener, const ParsedPacket& p, const TcpSegment& syn,
                                  uint32_t isn, bool isn_given) noexcept {
   if (p.mac_destination.is_multicast()) return Drop::tcp_no_socket;
-  if (listener.syn_received + listener.unaccepted >= listener.backlog) {
-    return Drop::tcp_backlog_full;
-  }
+  if (listener.unaccepted >= listener.backlog) return Drop::tcp_backlog_full;
+  if (!isn_given && handshakes_full(listener)) return send_cookie(listener, p, syn);
+  const FlowKey key(p.source, p.source_port, p.destination, p.destination_port, p.protocol);
   NextHop hop;
-  const FlowKey flow({p.source, p.source_port}, {p.destination, p.destination_port}, p.protocol);
-  if (const int error = next_hop(p.source, p.interface, &hop, &flow); error != 0) {
+  if (const int error = next_hop(p.source, p.interface, &hop, &key); error != 0) {
     return drop_of_route(error);
   }
-  TcpSocket* socket = create_tcp();
-  if (socket == nullptr) return Drop::tcp_table_full;
-  const FlowKey key({p.source, p.source_port}, {p.destination, p.destination_port}, p.protocol);
-  socket->interface = hop.interface;
-  if (!claim_tuple(*socket, key)) {
-    destroy_unused(*socket);
-    return Drop::tcp_table_full;
-  }
-  socket->tos = listener.tos;
-  socket->ttl = listener.ttl;
-  socket->listener = listeners_.handle_of(&listener);
-  socket->counted_backlog = true;
-  ++listener.syn_received;
-  listener.children.push_back(*socket);
+  Drop why = Drop::none;
+  TcpSocket* socket = create_child(listener, key, hop.interface, &why);
+  if (socket == nullptr) return why;
   TcpContext& ctx = tcp_context(*socket);
   set_initial_numbers(ctx, key);
   if (isn_given) ctx.isn = isn;
-  inherit_options(listener, *socket, ctx);
-  socket->opened = true;
-  socket->network_done = false;
+  inherit_options(listener, socket->tcp, ctx);
   socket->tcp.open_passive(ctx, syn, path_mss(hop.interface, p.is_v6));
   apply_path_mtu(*socket, ctx);
   settle(*socket);
   return Drop::none;
 }
 
-void StackCore::inherit_options(const Listener& listener, TcpSocket& socket,
+// A connection in handshake, closed still.
+TcpSocket* StackCore::create_child(Listener& listener, const FlowKey& key, uint16_t interface,
+                                   Drop* why) noexcept {
+  TcpSocket* socket = create_tcp();
+  *why = Drop::tcp_table_full;
+  if (socket == nullptr) return nullptr;
+  if (!claim_tuple(*socket, key)) {
+    destroy_unused(*socket);
+    return nullptr;
+  }
+  socket->interface = interface;
+  socket->tos = listener.tos;
+  socket->ttl = listener.ttl;
+  socket->listener = listeners_.handle_of(&listener);
+  socket->opened = true;
+  socket->network_done = false;
+  socket->counted_backlog = true;
+  ++listener.syn_received;
+  ++handshakes_;
+  listener.children.push_back(*socket);
+  return socket;
+}
+
+void StackCore::inherit_options(const Listener& listener, TcpConnection& tcp,
                                 TcpContext& ctx) noexcept {
   const auto set = [&](TcpOption option, uint32_t value) {
-    if (value != 0) (void)socket.tcp.set_option(ctx, option, value);
+    if (value != 0) (void)tcp.set_option(ctx, option, value);
   };
   set(TcpOption::nodelay, listener.nodelay);
   set(TcpOption::keepalive, listener.keepalive);

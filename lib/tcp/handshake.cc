@@ -101,6 +101,8 @@ void TcpConnection::set_send_mss() {
   uint16_t mss = peer_mss_ < path_mss_ ? peer_mss_ : path_mss_;
   if (user_mss_ != 0 && user_mss_ < mss) mss = user_mss_;
   mss_ = static_cast<uint16_t>(mss - (flags_.timestamps ? 12 : 0));
+  // RFC 5681 3.1: the window is never below one segment, so it grows with the segment.
+  if (synchronized() && cwnd_ < mss_) cwnd_ = mss_;
 }
 
 // RFC 9293 3.10.7.3.

@@ -60,6 +60,13 @@ uint8_t pack(const TcpSegment& syn, uint64_t at) {
   return static_cast<uint8_t>(mss | scale << 3 | (syn.sack_permitted ? 1 : 0) << 6 | (at & 1) << 7);
 }
 
+// An independent key for each use.
+SynCookieKey derive(const SynCookieKey& key, uint64_t use) {
+  const std::array<uint64_t, 2> message[2] = {{use, 0}, {use, 1}};
+  return {siphash24(key, std::as_bytes(std::span(message[0]))),
+          siphash24(key, std::as_bytes(std::span(message[1])))};
+}
+
 }  // namespace
 
 uint32_t encode_syn_cookie(const SynCookieKey& key, std::span<const std::byte> tuple,
@@ -89,6 +96,29 @@ bool decode_syn_cookie(const SynCookieKey& key, std::span<const std::byte> tuple
   syn->has_timestamps = ack.has_timestamps;
   syn->ts_value = ack.ts_value;
   return true;
+}
+
+SynCookieSecret::SynCookieSecret(const SynCookieKey& seed) noexcept
+    : chain_(derive(seed, 0)), current_(derive(seed, 1)), previous_(current_) {}
+
+void SynCookieSecret::rotate(Time now) noexcept {
+  if (now - since_ < kLife) return;
+  previous_ = current_;
+  current_ = derive(chain_, 1);
+  chain_ = derive(chain_, 0);
+  since_ = now;
+}
+
+uint32_t SynCookieSecret::encode(std::span<const std::byte> tuple, const TcpSegment& syn,
+                                 Time now) noexcept {
+  rotate(now);
+  return encode_syn_cookie(current_, tuple, syn, now);
+}
+
+bool SynCookieSecret::decode(std::span<const std::byte> tuple, const TcpSegment& ack, Time now,
+                             TcpSegment* syn) noexcept {
+  if (decode_syn_cookie(current_, tuple, ack, now, syn)) return true;
+  return now - since_ < kSynCookieLife && decode_syn_cookie(previous_, tuple, ack, now, syn);
 }
 
 }  // namespace postern

@@ -31,4 +31,27 @@ using SynCookieKey = std::array<uint64_t, 2>;  // secret; may be shared with oth
 [[nodiscard]] bool decode_syn_cookie(const SynCookieKey& key, std::span<const std::byte> tuple,
                                      const TcpSegment& ack, Time now, TcpSegment* syn);
 
+// The secret of a worker's cookies. It is replaced every kLife by a one-way step, so that neither
+// cookies collected for long nor memory read later tell of older ones; the one before holds as long
+// as its cookies do.
+class SynCookieSecret {
+ public:
+  static constexpr Duration kLife = 10min;
+
+  explicit SynCookieSecret(const SynCookieKey& seed) noexcept;
+
+  [[nodiscard]] uint32_t encode(std::span<const std::byte> tuple, const TcpSegment& syn,
+                                Time now) noexcept;
+  [[nodiscard]] bool decode(std::span<const std::byte> tuple, const TcpSegment& ack, Time now,
+                            TcpSegment* syn) noexcept;
+
+ private:
+  void rotate(Time now) noexcept;
+
+  SynCookieKey chain_;
+  SynCookieKey current_;
+  SynCookieKey previous_;
+  Time since_{};  // of current_
+};
+
 }  // namespace postern

@@ -27,6 +27,9 @@ enum class TcpState : uint8_t {
   closing = 11,
 };
 
+// When a SYN is answered by a cookie instead of being remembered (RFC 4987).
+enum class SynCookies : uint8_t { automatic, always, never };
+
 // Shared by all connections of a worker; read-only while it runs. From YAML `tcp:`.
 struct TcpConfig {
   Duration rto_initial = 1s;        // RFC 6298 2.1
@@ -52,7 +55,8 @@ struct TcpConfig {
   bool window_scaling = true;             // RFC 7323
   bool sack = true;                       // RFC 2018
   bool ecn = false;                       // RFC 3168, offered on active opens
-  uint8_t congestion = 0;                 // index in the table of algorithms (congestion.h)
+  SynCookies syncookies = SynCookies::automatic;  // automatic: while handshakes have no room
+  uint8_t congestion = 0;                         // index in the table of algorithms (congestion.h)
 };
 
 // What the engine may use while it runs, handed to every call. One per worker.

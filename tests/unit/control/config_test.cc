@@ -99,7 +99,7 @@ TEST_F(ConfigTest, EveryValueArrives) {
       "routes: [{to: default, via: 192.0.2.254}, {to: 203.0.113.0/24, port: b, metric: 7}]\n"
       "neighbors: {reachable: 5s, entries: 64}\n"
       "tcp: {rto_min: 10ms, receive_buffer: 2MiB, receive_buffer_max: 8MiB, ecn: true,\n"
-      "  congestion: dctcp, keepalive_probes: 3}\n"
+      "  congestion: dctcp, keepalive_probes: 3, syncookies: never}\n"
       "access:\n"
       "  - {user: nobody, bind: [tcp/80, udp/5000-6000, tcp/any], connect: false,\n"
       "     memory: 4MiB, sockets: 1024, applications: 2}\n"
@@ -135,6 +135,7 @@ TEST_F(ConfigTest, EveryValueArrives) {
   EXPECT_EQ(c.tcp.receive_buffer_max, 8u << 20);
   EXPECT_EQ(kCongestionNames[c.tcp.congestion], "dctcp");
   EXPECT_TRUE(c.tcp.ecn);
+  EXPECT_EQ(c.tcp.syncookies, SynCookies::never);
   EXPECT_EQ(c.tcp.keepalive_probes, 3);
   ASSERT_EQ(c.access.size(), 2u);
   EXPECT_EQ(c.access[0].uid, 65534u);

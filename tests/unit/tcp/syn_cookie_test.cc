@@ -55,6 +55,37 @@ TEST_F(SynCookie, KeepsTheOptions) {
   EXPECT_FALSE(out_.has_timestamps);
 }
 
+TEST(SynCookieSecretTest, IsReplacedAndTheOneBeforeHoldsAsLongAsItsCookies) {
+  SynCookieSecret secret(kKey);
+  const std::array<uint32_t, 2> tuple{1, 2};
+  const auto bytes = std::as_bytes(std::span(tuple));
+  TcpSegment syn_segment;
+  syn_segment.flags = syn;
+  syn_segment.seq = 7;
+  TcpSegment out;
+  const Time start = Time{} + 100 * SynCookieSecret::kLife;
+  const auto ack_of = [](uint32_t isn) {
+    TcpSegment s;
+    s.flags = ack;
+    s.seq = 8;
+    s.ack = isn + 1;
+    return s;
+  };
+  (void)secret.encode(bytes, syn_segment, start);  // a new secret from here
+  const Time late = start + SynCookieSecret::kLife - 1s;
+  const TcpSegment old = ack_of(secret.encode(bytes, syn_segment, late));
+  EXPECT_TRUE(secret.decode(bytes, old, late, &out));
+  const TcpSegment fresh = ack_of(secret.encode(bytes, syn_segment, late + 1s));
+  EXPECT_NE(fresh.ack, old.ack);
+  EXPECT_TRUE(secret.decode(bytes, fresh, late + 2s, &out));
+  EXPECT_TRUE(secret.decode(bytes, old, late + 2s, &out)) << "of the secret before";
+  // Two secrets later, in an epoch in which the cookie would still be good.
+  SynCookieSecret other(kKey);
+  EXPECT_FALSE(other.decode(bytes, old, late + 2s, &out)) << "the first secret is another";
+  (void)secret.encode(bytes, syn_segment, late + SynCookieSecret::kLife + 1s);
+  EXPECT_FALSE(secret.decode(bytes, old, late + 2s, &out));
+}
+
 TEST_F(SynCookie, NothingIsEverRoundedUp) {
   for (uint32_t mss = 88; mss < 9000; mss += 13) {
     for (uint8_t scale = 0; scale <= 14; ++scale) {

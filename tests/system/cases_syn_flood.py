@@ -1,0 +1,104 @@
+"""SYN cookies (RFC 4987): a listener that is flooded serves the Linux client that answers."""
+import random
+import re
+import socket
+import struct
+import time
+
+from cases_malformed import Frames, checksum
+from harness import LINUX, WIRE, case, note, receive_exactly, run, wait_until
+from pattern import Pattern
+
+BACKLOG = 4096  # of the echo server, and the most that posternd allows
+
+
+class Flood:
+    """SYNs with the options of Linux from addresses where nobody answers."""
+
+    OPTIONS = bytes.fromhex("020405b4" "0402" "080a" "00000001" "00000000" "01" "030307")
+
+    def __init__(self, world):
+        self.frames, self.rng = Frames(world), random.Random(7)
+        self.wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        self.wire.bind((WIRE, 0))
+
+    def syn(self):
+        source = socket.inet_aton(f"192.0.2.{self.rng.randint(100, 250)}")
+        head = struct.pack("!HHIIBBHHH", self.rng.randint(1024, 65535), 7, self.rng.getrandbits(32), 0,
+                           10 << 4, 2, 64240, 0, 0) + self.OPTIONS
+        value = checksum(self.frames.pseudo(head, 6, {"source": source}) + head)
+        return self.frames.ip(head[:16] + struct.pack("!H", value) + head[18:], 6, source=source)
+
+    def send(self, count):
+        for i in range(count):
+            self.wire.send(self.syn())
+            if i % 64 == 63:
+                time.sleep(0.001)  # no more than the device's ring holds
+
+
+def counters(world):
+    """The TCP counters of all workers together."""
+    total = {}
+    for worker in world.show("stats")["workers"]:
+        for name, value in worker["counters"].items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def transfer(world):
+    data = Pattern().bytes(300_000)
+    with world.connect(7) as sock:
+        for at in range(0, len(data), 30_000):
+            piece = data[at:at + 30_000]
+            sock.sendall(piece)
+            assert receive_exactly(sock, len(piece)) == piece
+        inside = run("ss", "-tni", "dst", "192.0.2.2")
+    return inside.stdout if hasattr(inside, "stdout") else inside
+
+
+@case(seconds=120)
+def a_flooded_listener_serves_who_answers(world):
+    world.start()
+    world.serve_echo()
+    flood = Flood(world)
+    flood.send(BACKLOG + 2000)
+    wait_until(lambda: counters(world)["tcp_syncookies_sent"] > 100, 20, "cookies")
+    before = counters(world)
+    for _ in range(5):
+        seen = transfer(world)
+        for option in ("ts", "sack", "wscale"):
+            assert re.search(rf"\b{option}\b", seen), f"{option} is lost: {seen}"
+        flood.send(100)
+    wait_until(lambda: counters(world)["tcp_syncookies_received"] >= 5, 10, "the cookies to be counted")
+    after = counters(world)
+    note(f"{after['tcp_syncookies_sent']} cookies sent, {after['tcp_syncookies_received']} received")
+    assert after["tcp_syncookies_received"] - before["tcp_syncookies_received"] == 5, after
+    assert after["tcp_syncookies_failed"] == 0, after
+
+
+@case(seconds=120)
+def without_cookies_a_full_backlog_drops(world):
+    world.start(tcp={"syncookies": "never"})
+    world.serve_echo()
+    Flood(world).send(BACKLOG + 2000)
+    wait_until(lambda: any(row["reason"] == "tcp_backlog_full" for row in world.show("drops")), 20,
+               "dropped SYNs")
+    sock = socket.socket()
+    sock.settimeout(1.5)
+    try:
+        sock.connect(("192.0.2.2", 7))
+    except TimeoutError:
+        return
+    finally:
+        sock.close()
+    raise AssertionError(f"{LINUX} was let in")
+
+
+@case
+def always_means_every_connection(world):
+    world.start(tcp={"syncookies": "always"})
+    world.serve_echo()
+    for _ in range(3):
+        transfer(world)
+    wait_until(lambda: counters(world)["tcp_syncookies_received"] == 3, 10, "three cookies")
+    assert counters(world)["tcp_syncookies_sent"] == 3
