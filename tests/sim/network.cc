@@ -9,7 +9,8 @@ namespace {
 constexpr uint64_t kMaxSteps = 4'000'000;
 }
 
-Network::Network(uint64_t seed, const Options& options) : random_(seed), options_(options) {
+Network::Network(uint64_t seed, const Options& options)
+    : random_(seed), wire_random_(seed + 0x9e3779b97f4a7c15ULL), options_(options) {
   for (int side = 0; side < 2; ++side) {
     End& e = ends_[side];
     e.config = options.config[side];
@@ -27,10 +28,21 @@ TcpContext Network::context(int side) {
   ctx.now = now_;
   ctx.config = &e.config;
   ctx.counters = &e.counters;
-  ctx.random = static_cast<uint32_t>(random_());
+  ctx.random = options_.scripted ? 0 : static_cast<uint32_t>(random_());
   const uint32_t used = e.stored_to - e.read;
   ctx.receive_room = e.app.receive_memory > used ? e.app.receive_memory - used : 0;
   ctx.ranges = e.pool.get();
+  return ctx;
+}
+
+TcpContext Network::opening(int side) {
+  TcpContext ctx = context(side);
+  ctx.isn = static_cast<uint32_t>(random_());
+  ctx.ts_offset = static_cast<uint32_t>(random_());
+  if (options_.scripted) {
+    ctx.isn = side == 0 ? 0xfffff000 : 0xffffff00;
+    ctx.ts_offset = 0x7ffffff0;
+  }
   return ctx;
 }
 
@@ -38,17 +50,47 @@ void Network::fail(const std::string& what) {
   if (result_.failure.empty()) result_.failure = what;
 }
 
-Result Network::run() {
-  for (int side = 0; side < (options_.simultaneous_open ? 2 : 1); ++side) {
-    TcpContext ctx = context(side);
-    ctx.isn = static_cast<uint32_t>(random_());
-    ctx.ts_offset = static_cast<uint32_t>(random_());
-    if (ends_[side].app.nodelay) {
-      if (!ends_[side].tcp->set_option(ctx, TcpOption::nodelay, 1)) fail("set_option");
+// A call of the application was made.
+void Network::called(int side, const std::string& text) {
+  if (observer_ != nullptr) observer_->call(side, running(), text);
+  if (options_.scripted) transmit(side);
+}
+
+void Network::start(int side) {
+  End& e = ends_[side];
+  TcpContext ctx = opening(side);
+  if (e.app.nodelay && !e.tcp->set_option(ctx, TcpOption::nodelay, 1)) fail("set_option");
+  e.tcp->open_active(ctx, options_.link[side].mss);
+  if (e.app.burst != 0) e.tcp->set_max_segment_burst(e.app.burst);
+  e.open = true;
+  called(side, "connect(3, ..., ...) = -1 EINPROGRESS");
+}
+
+void Network::accept(int side, const TcpSegment& syn) {
+  End& e = ends_[side];
+  TcpContext ctx = opening(side);
+  e.tcp->open_passive(ctx, syn, options_.link[side].mss);
+  if (e.app.burst != 0) e.tcp->set_max_segment_burst(e.app.burst);
+  e.open = true;
+  if (e.app.nodelay && !e.tcp->set_option(ctx, TcpOption::nodelay, 1)) fail("set_option");
+}
+
+void Network::timers() {
+  for (int side = 0; side < 2; ++side) {
+    End& e = ends_[side];
+    for (int i = 0; i < (options_.scripted ? 100 : 1); ++i) {
+      if (!e.open || e.finished || e.tcp->next_deadline() > now_) break;
+      TcpContext ctx = context(side);
+      e.tcp->on_timer(ctx);
+      e.tcp->check_invariants(ctx);
+      ++result_.timer_calls;
+      if (options_.scripted) transmit(side);
     }
-    ends_[side].tcp->open_active(ctx, options_.link[side].mss);
-    ends_[side].open = true;
   }
+}
+
+Result Network::run() {
+  for (int side = 0; side < (options_.simultaneous_open ? 2 : 1); ++side) start(side);
   const Time limit = now_ + options_.limit;
   for (uint64_t steps = 0; result_.failure.empty(); ++steps) {
     for (int side = 0; side < 2; ++side) step(side);
@@ -64,19 +106,14 @@ Result Network::run() {
       break;
     }
     now_ = std::max(now_, next);
+    if (options_.scripted) timers();
     while (!wire_.empty() && wire_.begin()->first <= now_) {
       const Packet packet = wire_.begin()->second;
       wire_.erase(wire_.begin());
       deliver(packet);
+      if (options_.scripted) transmit(packet.to);
     }
-    for (End& e : ends_) {
-      if (e.open && e.tcp->next_deadline() <= now_) {
-        TcpContext ctx = context(static_cast<int>(&e - ends_));
-        e.tcp->on_timer(ctx);
-        e.tcp->check_invariants(ctx);
-        ++result_.timer_calls;
-      }
-    }
+    if (!options_.scripted) timers();
   }
   for (int side = 0; side < 2; ++side) {
     End& e = ends_[side];
@@ -105,28 +142,31 @@ Time Network::next_event() const {
 }
 
 void Network::step(int side) {
-  End& e = ends_[side];
-  if (!e.open || e.finished) return;
+  if (!ends_[side].open || ends_[side].finished) return;
   for (int round = 0; round < 2; ++round) {
     application(side);
     transmit(side);
-    TcpContext ctx = context(side);
-    e.tcp->check_invariants(ctx);
-    const uint16_t events = e.tcp->take_events();
-    if ((events & tcp_event::peer_fin) != 0) e.peer_fin = true;
-    if ((events & tcp_event::failed) != 0) {
-      fail("connection failed on side " + std::to_string(side) + ", error " +
-           std::to_string(e.tcp->error()) + ", delivered " + std::to_string(ends_[0].tail) +
-           " and " + std::to_string(ends_[1].tail));
-    }
-    if ((events & tcp_event::finished) != 0) e.finished = true;
+    const TcpContext ctx = context(side);
+    ends_[side].tcp->check_invariants(ctx);
+    events(side);
   }
+}
+
+void Network::events(int side) {
+  End& e = ends_[side];
+  const uint16_t events = e.tcp->take_events();
+  if ((events & tcp_event::peer_fin) != 0) e.peer_fin = true;
+  if ((events & tcp_event::failed) != 0) {
+    fail("connection failed on side " + std::to_string(side) + ", error " +
+         std::to_string(e.tcp->error()) + ", delivered " + std::to_string(ends_[0].tail) + " and " +
+         std::to_string(ends_[1].tail));
+  }
+  if ((events & tcp_event::finished) != 0) e.finished = true;
 }
 
 void Network::application(int side) {
   End& e = ends_[side];
   if (e.finished || e.tcp->state() == TcpState::closed) return;
-  TcpContext ctx = context(side);
   // Verify what is in order now.
   const uint32_t tail = e.tcp->rx_tail();
   for (; e.tail != tail; ++e.tail) {
@@ -134,57 +174,80 @@ void Network::application(int side) {
     if (e.bytes[e.tail] != content(1 - side, e.tail)) return fail("a wrong byte");
   }
   if (e.tail != 0 && e.tail >= e.bytes.size() / 2 && result_.halfway.count() == 0) {
-    result_.halfway = now_.time_since_epoch() - Duration(1s);
+    result_.halfway = running();
   }
   if (e.tail != 0 && e.tail == e.bytes.size() && result_.elapsed < now_.time_since_epoch() &&
       !e.peer_fin) {
-    result_.elapsed = now_.time_since_epoch() - Duration(1s);
+    result_.elapsed = running();
   }
-  // Read.
-  const Duration running = now_.time_since_epoch() - Duration(1s);
-  const bool stalled = e.app.stall_for.count() != 0 && running >= e.app.stall_at &&
-                       running < e.app.stall_at + e.app.stall_for;
+  read(side);
+  write(side);
+  close(side);
+}
+
+void Network::read(int side) {
+  End& e = ends_[side];
+  const bool stalled = e.app.stall_for.count() != 0 && running() >= e.app.stall_at &&
+                       running() < e.app.stall_at + e.app.stall_for;
   if (stalled) {
     e.next_read = Time(Duration(1s)) + e.app.stall_at + e.app.stall_for;
-  } else if (e.read != e.tail && now_ >= e.next_read) {
-    uint32_t amount = e.tail - e.read;
-    if (e.app.read_rate > 0) {
-      amount = std::min<uint32_t>(amount, 2000);
-      e.next_read = now_ + Duration(static_cast<int64_t>(amount / e.app.read_rate * 1e9) + 1);
-    }
-    e.read += amount;
-    ctx = context(side);
-    e.tcp->on_consumed(ctx, e.read);
+    return;
   }
-  // Write.
+  if (e.read == e.tail || now_ < e.next_read) return;
+  uint32_t amount = e.tail - e.read;
+  if (e.app.read_rate > 0) {
+    amount = std::min<uint32_t>(amount, 2000);
+    e.next_read = now_ + Duration(static_cast<int64_t>(amount / e.app.read_rate * 1e9) + 1);
+  }
+  e.read += amount;
+  TcpContext ctx = context(side);
+  e.tcp->on_consumed(ctx, e.read);
+  const std::string n = std::to_string(amount);
+  called(side, "read(4, ..., " + n + ") = " + n);
+}
+
+void Network::write(int side) {
+  End& e = ends_[side];
   while (e.written != e.app.bytes && now_ >= e.next_write) {
     const uint32_t queued = e.written - e.tcp->tx_acked();
-    if (queued >= e.app.send_buffer) break;
+    if (queued >= e.app.send_buffer) return;
     const uint32_t amount =
         std::min({e.app.write_size, e.app.bytes - e.written, e.app.send_buffer - queued});
+    TcpContext ctx = context(side);
     e.tcp->on_send(ctx, amount, false);
     e.written += amount;
     if (e.app.write_interval.count() != 0) e.next_write = now_ + e.app.write_interval;
+    const std::string n = std::to_string(amount);
+    called(side, "write(4, ..., " + n + ") = " + n);
   }
-  // Close.
+}
+
+void Network::close(int side) {
+  End& e = ends_[side];
+  TcpContext ctx = context(side);
   const bool done = e.written == e.app.bytes && (e.app.half_close || e.peer_fin);
   if (done && !e.shut) {
     e.shut = true;
     e.tcp->on_shutdown_write(ctx);
+    called(side, "shutdown(4, SHUT_WR) = 0");
   }
   if (e.shut && e.peer_fin && e.read == e.tail && e.read == e.bytes.size() && !e.closed) {
     e.closed = true;
+    ctx = context(side);
     e.tcp->on_close(ctx);
+    called(side, "close(4) = 0");
   }
 }
 
 void Network::transmit(int side) {
   End& e = ends_[side];
+  if (!e.open || e.finished) return;
   TcpSegment out;
   for (int i = 0; i < 1000 && e.tcp->wants_output(); ++i) {
     TcpContext ctx = context(side);
     if (!e.tcp->next_segment(ctx, out)) break;
     e.tcp->check_invariants(ctx);
+    if (observer_ != nullptr) observer_->segment(side, running(), out, true);
     if (e.tcp->tx_tail() != e.written && out.length != 0) fail("send stream out of step");
     check_wire(side, out);
     if (out.length != 0 && out.tx_position + out.length > e.written)
@@ -205,29 +268,13 @@ void Network::transmit(int side) {
       carry(side, out);
     }
   }
-  if (e.app.burst != 0) e.tcp->set_max_segment_burst(e.app.burst);
+  if (options_.scripted) events(side);
 }
 
-// RFC 9293 3.8.6: the right edge never moves left, but for what scaling cannot express.
 void Network::check_wire(int side, const TcpSegment& s) {
-  End& e = ends_[side];
-  if ((s.flags & tcp_flag::syn) != 0) {
-    e.scaled = s.has_window_scale && (options_.strip_options & strip::window_scale) == 0;
-    e.scale = s.window_scale;
-  }
-  if (s.length > 0 && s.length > options_.link[side].mss && s.gso_size == 0)
-    fail("oversized segment");
-  if ((s.flags & tcp_flag::rst) != 0 || (s.flags & tcp_flag::ack) == 0) return;
-  const bool scale = e.scaled && ends_[1 - side].scaled && (s.flags & tcp_flag::syn) == 0;
-  const uint32_t unit = scale ? 1U << e.scale : 1;
-  const uint32_t edge = s.ack + s.window * unit;
-  if (e.edge_known && seq_le(edge + unit, e.offered_edge)) fail("window shrunk");
-  if (!e.edge_known || seq_gt(edge, e.offered_edge)) e.offered_edge = edge;
-  e.edge_known = true;
-  const End& peer = ends_[1 - side];
-  if (s.length > 1 && peer.edge_known && seq_gt(s.seq + s.length, peer.offered_edge)) {
-    fail("sent beyond the window");
-  }
+  const bool stripped = (options_.strip_options & strip::window_scale) != 0;
+  if (const char* wrong = window_rule_.sent(side, s, stripped)) fail(wrong);
+  if (s.length > options_.link[side].mss && s.gso_size == 0) fail("oversized segment");
 }
 
 void Network::print(int side, const TcpSegment& s, const char* what) const {
@@ -256,7 +303,7 @@ void strip_options(TcpSegment& s, uint8_t bits) {
 // Whether the path does not carry it any more; then the sender will be told.
 bool Network::too_long(int side, const TcpSegment& s) {
   const LinkOptions& link = options_.link[side];
-  if (link.mss_later == 0 || now_.time_since_epoch() - Duration(1s) < link.mtu_at) return false;
+  if (link.mss_later == 0 || running() < link.mtu_at) return false;
   const uint32_t options =
       (s.has_timestamps ? 12 : 0) + (s.sack_count != 0 ? 4 + 8 * s.sack_count : 0);
   if (s.length + options <= link.mss_later) return false;
@@ -270,6 +317,7 @@ void Network::carry(int side, const TcpSegment& segment) {
   const LinkOptions& link = options_.link[side];
   End& e = ends_[side];
   TcpSegment s = segment;
+  const uint64_t number = e.carried++;
   if (too_long(side, s)) return;
   strip_options(s, options_.strip_options);
   const uint32_t bytes = s.length + 54;
@@ -278,24 +326,49 @@ void Network::carry(int side, const TcpSegment& segment) {
   if (backlog + bytes > link.queue + 1500) return print(side, s, "queue full");  // drop-tail
   if (link.mark_above != 0 && backlog > link.mark_above && s.ecn == 2) s.ecn = 3;
   e.link_free = start + Duration(static_cast<int64_t>(bytes * 8 / link.rate * 1e9));
-  if (e.burst_left != 0 && now_ < e.burst_end) {
-    --e.burst_left;
-    return print(side, s, "lost");
-  }
-  if (link.burst_loss > 0 && chance() < link.burst_loss) {
-    e.burst_left = static_cast<uint32_t>(chance() * link.burst_length);
-    e.burst_end = now_ + link.burst_duration;
-    return print(side, s, "lost");
-  }
-  if (link.loss > 0 && chance() < link.loss) return print(side, s, "lost");
-  Time at = e.link_free + link.delay;
-  if (link.reorder > 0 && chance() < link.reorder) {
-    at +=
-        Duration(static_cast<int64_t>(chance() * static_cast<double>(link.reorder_delay.count())));
-  }
+  const Fate f = fate(side, number);
+  if (f.lost) return print(side, s, "lost");
+  const Time at = e.link_free + link.delay + f.late;
   print(side, s, "");
   put(side, s, at);
-  if (link.duplicate > 0 && chance() < link.duplicate) put(side, s, at + 100us);
+  if (f.twice) put(side, s, at + 100us);
+}
+
+Fate Network::fate(int side, uint64_t number) {
+  Fate f;
+  if (options_.fates.has_value()) {
+    const auto& given = options_.fates->of[side];
+    const auto it = given.find(number);
+    if (it != given.end()) f = it->second;
+  } else {
+    f = draw_fate(side);
+  }
+  const bool special = f.lost || f.twice || f.late.count() != 0;
+  if (observer_ != nullptr && special) observer_->fate(side, number, f);
+  return f;
+}
+
+Fate Network::draw_fate(int side) {
+  const LinkOptions& link = options_.link[side];
+  End& e = ends_[side];
+  Fate f;
+  if (e.burst_left != 0 && now_ < e.burst_end) {
+    --e.burst_left;
+    f.lost = true;
+  } else if (link.burst_loss > 0 && chance() < link.burst_loss) {
+    e.burst_left = static_cast<uint32_t>(chance() * link.burst_length);
+    e.burst_end = now_ + link.burst_duration;
+    f.lost = true;
+  } else if (link.loss > 0 && chance() < link.loss) {
+    f.lost = true;
+  }
+  if (f.lost) return f;
+  if (link.reorder > 0 && chance() < link.reorder) {
+    const auto most = static_cast<double>(link.reorder_delay.count());
+    f.late = Duration(static_cast<int64_t>(chance() * most));
+  }
+  f.twice = link.duplicate > 0 && chance() < link.duplicate;
+  return f;
 }
 
 void Network::put(int side, const TcpSegment& s, Time at) {
@@ -308,21 +381,20 @@ void Network::deliver(const Packet& packet) {
   const TcpSegment& s = packet.segment;
   TcpContext ctx = context(side);
   if (packet.icmp_mss != 0) {
-    if (e.open && !e.finished && e.tcp->in_flight(s.seq)) e.tcp->on_path_mtu(ctx, packet.icmp_mss);
+    if (!e.open || e.finished || !e.tcp->in_flight(s.seq)) return;
+    if (observer_ != nullptr) observer_->too_long(side, running(), s, packet.icmp_mss);
+    e.tcp->on_path_mtu(ctx, packet.icmp_mss);
     return;
   }
-  if (!e.open) {
-    if ((s.flags & tcp_flag::syn) == 0 || (s.flags & (tcp_flag::ack | tcp_flag::rst)) != 0) return;
-    ctx.isn = static_cast<uint32_t>(random_());
-    ctx.ts_offset = static_cast<uint32_t>(random_());
-    e.tcp->open_passive(ctx, s, options_.link[side].mss);
-    e.open = true;
-    if (e.app.nodelay && !e.tcp->set_option(ctx, TcpOption::nodelay, 1)) fail("set_option");
-    return;
-  }
+  const bool syn = (s.flags & (tcp_flag::syn | tcp_flag::ack | tcp_flag::rst)) == tcp_flag::syn;
+  if (!e.open && !syn) return;
+  if (observer_ != nullptr) observer_->segment(side, running(), s, false);
+  if (!e.open) return accept(side, s);
   if (e.finished) {
     TcpSegment reset;
-    if (reset_for(s, reset)) put(side, reset, now_ + options_.link[side].delay);
+    if (!reset_for(s, reset)) return;
+    if (observer_ != nullptr) observer_->segment(side, running(), reset, true);
+    put(side, reset, now_ + options_.link[side].delay);
     return;
   }
   const TcpInput input = e.tcp->on_segment(ctx, s);
@@ -343,79 +415,6 @@ void Network::store(int side, const TcpSegment& s, const TcpInput& in) {
     e.stored[in.position + i] = true;
   }
   e.stored_to = std::max(e.stored_to, in.position + in.length);
-}
-
-Options random_options(uint64_t seed) {
-  std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL + 1);
-  const auto pick = [&](auto... values) {
-    using T = std::common_type_t<decltype(values)...>;
-    const T list[] = {values...};
-    return list[random() % sizeof...(values)];
-  };
-  const auto maybe = [&](uint32_t percent) { return random() % 100 < percent; };
-  Options o;
-  const double rate = pick(1e6, 10e6, 100e6, 1e9);
-  const Duration delay = pick(Duration(50us), Duration(1ms), Duration(10ms), Duration(80ms));
-  for (int side = 0; side < 2; ++side) {
-    LinkOptions& link = o.link[side];
-    link.rate = rate;
-    link.delay = delay;
-    link.queue = pick(6000U, 30000U, 100000U, 1000000U);
-    if (maybe(40)) link.loss = pick(0.001, 0.01, 0.05, 0.12);
-    if (maybe(20)) link.burst_loss = pick(0.001, 0.005);
-    if (maybe(30)) {
-      link.reorder = pick(0.001, 0.02, 0.2);
-      link.reorder_delay = pick(Duration(200us), Duration(3ms), Duration(40ms));
-    }
-    if (maybe(20)) link.duplicate = pick(0.001, 0.02, 0.2);
-    link.mss = static_cast<uint16_t>(pick(536, 1220, 1460, 1460, 8960));
-    link.queue = std::max(link.queue, 2U * link.mss + 200U);
-    if (maybe(25)) link.mark_above = link.queue / 3;
-
-    AppOptions& app = o.app[side];
-    app.bytes = pick(0U, 1U, 1000U, 20000U, 100000U, 300000U);
-    app.write_size = pick(1U, 100U, 1448U, 8192U, 65536U);
-    if (app.write_size == 1) app.bytes = std::min(app.bytes, 3000U);
-    if (maybe(15)) app.write_interval = pick(Duration(1ms), Duration(50ms));
-    if (app.write_interval.count() != 0) app.bytes = std::min(app.bytes, 1000 * app.write_size);
-    app.send_buffer = pick(4096U, 65536U, 1048576U);
-    if (maybe(25)) app.read_rate = pick(20000.0, 500000.0);
-    if (maybe(20)) {
-      app.stall_at = pick(Duration(0s), Duration(50ms), Duration(1s));
-      app.stall_for = pick(Duration(300ms), Duration(5s), Duration(100s));
-    }
-    app.receive_memory = pick(3000U, 20000U, 65536U, 1048576U);
-    app.nodelay = maybe(40);
-    app.half_close = maybe(70);
-    if (maybe(40)) app.burst = pick(4096U, 16384U, 65535U);
-
-    TcpConfig& c = o.config[side];
-    c.syn_retries = c.syn_ack_retries = 30;
-    c.retries = 60;
-    c.orphan_retries = 60;
-    c.time_wait = Duration(300s);
-    c.rto_max = Duration(60s);
-    c.timestamps = maybe(75);
-    c.sack = maybe(75);
-    c.window_scaling = maybe(75);
-    c.ecn = maybe(40);
-    c.receive_buffer = pick(2000U, 20000U, 65535U, 1048576U, 8388608U);
-    c.delayed_ack = pick(Duration(1ms), Duration(40ms), Duration(200ms));
-    c.congestion = static_cast<uint8_t>(random() % kCongestionCount);
-    c.initial_window = static_cast<uint16_t>(pick(1, 2, 10, 32));
-  }
-  if (!o.app[0].half_close && !o.app[1].half_close) o.app[0].half_close = true;
-  o.pool = pick(4096U, 4096U, 4096U, 64U, 8U, 0U);
-  o.simultaneous_open = maybe(5);
-  if (maybe(15)) {
-    o.strip_options = static_cast<uint8_t>(random() % 16);
-  }
-  for (LinkOptions& link : o.link) {
-    if (!maybe(15) || link.mss <= 536) continue;
-    link.mss_later = static_cast<uint16_t>(link.mss == 1220 ? 600 : 1000);
-    link.mtu_at = pick(Duration(0s), Duration(20ms), Duration(500ms));
-  }
-  return o;
 }
 
 }  // namespace postern::sim

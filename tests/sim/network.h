@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "support/window_rule.h"
 #include "tcp/connection.h"
 
 namespace postern::sim {
@@ -50,6 +53,17 @@ struct AppOptions {
   uint32_t burst = 0;      // set_max_segment_burst, 0: not called
 };
 
+// What becomes of a packet that does not simply arrive.
+struct Fate {
+  bool lost = false;
+  bool twice = false;
+  Duration late{};  // behind its time
+};
+// By the number of the packet among all that this side sends, from 0.
+struct Fates {
+  std::map<uint64_t, Fate> of[2];
+};
+
 struct Options {
   LinkOptions link[2];  // 0: from the first to the second
   AppOptions app[2];
@@ -58,6 +72,12 @@ struct Options {
   bool simultaneous_open = false;
   uint8_t strip_options = 0;
   Duration limit = 7200s;  // virtual
+  // Exactly this happens on the links, instead of loss, burst_loss, reorder and duplicate.
+  std::optional<Fates> fates;
+  // Whether everything happens as tests/script plays it: what a call or a packet causes is sent
+  // before the next one, timers come before packets of the same instant, sequence numbers begin
+  // where they begin there, and nothing is random.
+  bool scripted = false;
 };
 
 struct Result {
@@ -71,12 +91,25 @@ struct Result {
   uint64_t delivered[2] = {0, 0};
 };
 
+// Sees what happens while it happens, so that it is known even if the engine aborts.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void fate(int side, uint64_t number, const Fate& fate) = 0;
+  // At `side`: a socket call in the syntax of tests/script, a segment, an ICMP message about one.
+  virtual void call(int side, Duration at, const std::string& text) = 0;
+  virtual void segment(int side, Duration at, const TcpSegment& segment, bool outbound) = 0;
+  virtual void too_long(int side, Duration at, const TcpSegment& quoted, uint16_t mss) = 0;
+};
+
 class Network {
  public:
   Network(uint64_t seed, const Options& options);
   Result run();
   // Prints each packet as tcpdump would, to stdout.
   void trace(bool on) { trace_ = on; }
+  void observe(Observer* observer) { observer_ = observer; }
+  [[nodiscard]] Duration running() const { return now_.time_since_epoch() - Duration(1s); }
 
  private:
   struct Packet {
@@ -104,40 +137,51 @@ class Network {
     std::vector<bool> stored;
     Time next_write{};
     Time next_read{};
-    bool edge_known = false;
-    uint32_t offered_edge = 0;  // furthest right edge put on the wire
-    uint8_t scale = 0;
-    bool scaled = false;
     Time link_free{};
+    uint64_t carried = 0;  // packets
     uint32_t burst_left = 0;
     Time burst_end{};
   };
 
   TcpContext context(int side);
+  TcpContext opening(int side);
+  void called(int side, const std::string& text);
+  void start(int side);
+  void accept(int side, const TcpSegment& syn);
+  void timers();
+  void events(int side);
+  void read(int side);
+  void write(int side);
+  void close(int side);
   void step(int side);
   void deliver(const Packet& packet);
   void application(int side);
   void transmit(int side);
   void carry(int side, const TcpSegment& segment);
   void put(int side, const TcpSegment& segment, Time at);
+  Fate fate(int side, uint64_t number);
+  Fate draw_fate(int side);
   bool too_long(int side, const TcpSegment& segment);
   void store(int side, const TcpSegment& segment, const TcpInput& input);
   void check_wire(int side, const TcpSegment& segment);
   void fail(const std::string& what);
   void print(int side, const TcpSegment& segment, const char* what) const;
   Time next_event() const;
-  double chance() { return std::uniform_real_distribution<double>(0, 1)(random_); }
+  double chance() { return std::uniform_real_distribution<double>(0, 1)(wire_random_); }
   static uint8_t content(int side, uint32_t position) {
     return static_cast<uint8_t>((position * 2654435761U >> 13) + side);
   }
 
-  std::mt19937_64 random_;
+  std::mt19937_64 random_;       // the engines' words
+  std::mt19937_64 wire_random_;  // what the links do
   Options options_;
   End ends_[2];
+  test::WindowRule window_rule_;
   Time now_{Duration(1s)};
   std::multimap<Time, Packet> wire_;
   Result result_;
   bool trace_ = false;
+  Observer* observer_ = nullptr;
 };
 
 // Options that the seed chooses: everything at once.
