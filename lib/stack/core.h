@@ -34,6 +34,7 @@
 #include "stack/app_state.h"
 #include "stack/control_queue.h"
 #include "stack/socket.h"
+#include "stack/socket_option.h"
 #include "stack/stack.h"
 #include "tcp/ranges.h"
 #include "tcp/syn_cookie.h"
@@ -316,6 +317,7 @@ class StackCore {
                    std::byte* out, const IpAddress& source, TxFrame& frame, bool offload) noexcept;
 
   // ---- operations.cc ----
+  int set_listener_option(Listener& listener, SocketOption option, uint32_t value) noexcept;
   void udp_connect(UdpSocket& socket, const Endpoint& remote) noexcept;
   [[nodiscard]] int udp_destination(const UdpSocket& socket, const Endpoint& remote,
                                     UdpSend* item) noexcept;

@@ -317,25 +317,6 @@ int set_ip_option(T& socket, SocketOption option, uint32_t value) {
   return ENOPROTOOPT;
 }
 
-int set_listener_option(Listener& listener, SocketOption option, uint32_t value) {
-  switch (option) {
-    case SocketOption::nodelay:
-      listener.nodelay = value != 0;
-      return 0;
-    case SocketOption::keepalive:
-      listener.keepalive = value != 0;
-      return 0;
-    case SocketOption::receive_buffer:
-      listener.receive_buffer = value;
-      return 0;
-    case SocketOption::max_segment:
-      listener.max_segment = value;
-      return 0;
-    default:
-      return set_ip_option(listener, option, value);
-  }
-}
-
 int set_udp_option(UdpSocket& socket, SocketOption option, uint32_t value) {
   if (option == SocketOption::mtu_discover) {
     if (value < 1 || value > 1 + static_cast<uint32_t>(MtuDiscover::probe)) return EINVAL;
@@ -348,6 +329,22 @@ int set_udp_option(UdpSocket& socket, SocketOption option, uint32_t value) {
 }
 
 }  // namespace
+
+// Kept for those who are accepted. Whether they will take it a connection says that is never
+// opened.
+int StackCore::set_listener_option(Listener& listener, SocketOption option,
+                                   uint32_t value) noexcept {
+  TcpOption engine;
+  if (!engine_option(option, &engine)) return set_ip_option(listener, option, value);
+  if (TcpConnection probe; !probe.set_option(listener_context(listener), engine, value)) {
+    return EINVAL;
+  }
+  if (engine == TcpOption::quick_ack) return 0;
+  const auto i = static_cast<size_t>(engine);
+  listener.options[i] = value;
+  listener.options_set = static_cast<uint16_t>(listener.options_set | 1U << i);
+  return 0;
+}
 
 int StackCore::set_option(SocketRef ref, uint16_t option, uint32_t value, Time now) noexcept {
   set_now(now);

@@ -3,6 +3,7 @@
 // object goes when both have.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "base/address.h"
@@ -131,12 +132,10 @@ struct Listener : Socket {
   uint32_t unaccepted = 0;    // established, not yet taken by accept()
   Time cookies_until{};       // the last cookie that it sent is good until then
   // Options that connections inherit.
-  uint32_t receive_buffer = 0;  // 0: the default
-  uint32_t max_segment = 0;
   uint8_t tos = 0;
   uint8_t ttl = 64;
-  bool nodelay = false;
-  bool keepalive = false;
+  uint16_t options_set = 0;  // by TcpOption
+  std::array<uint32_t, kTcpOptionCount> options{};
 };
 
 }  // namespace postern

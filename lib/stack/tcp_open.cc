@@ -91,15 +91,13 @@ TcpSocket* StackCore::create_child(Listener& listener, const FlowKey& key, uint1
   return socket;
 }
 
+// As on Linux: all that was set on the listener, QUICKACK excepted.
 void StackCore::inherit_options(const Listener& listener, TcpConnection& tcp,
                                 TcpContext& ctx) noexcept {
-  const auto set = [&](TcpOption option, uint32_t value) {
-    if (value != 0) (void)tcp.set_option(ctx, option, value);
-  };
-  set(TcpOption::nodelay, listener.nodelay);
-  set(TcpOption::keepalive, listener.keepalive);
-  set(TcpOption::receive_buffer, listener.receive_buffer);
-  set(TcpOption::max_segment, listener.max_segment);
+  for (size_t i = 0; i < kTcpOptionCount; ++i) {
+    if ((listener.options_set >> i & 1) == 0) continue;
+    (void)tcp.set_option(ctx, static_cast<TcpOption>(i), listener.options[i]);
+  }
 }
 
 bool StackCore::claim_tuple(TcpSocket& socket, const FlowKey& key) noexcept {

@@ -1,6 +1,7 @@
 // What goes into and comes out of the TCP engine. Pure values: no clock, no memory, no packet.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/counters.h"
@@ -163,5 +164,6 @@ enum class TcpOption : uint8_t {
   congestion,
   pacing_rate,  // bytes a second at most, as SO_MAX_PACING_RATE; 0 or UINT32_MAX: not paced
 };
+inline constexpr size_t kTcpOptionCount = size_t{static_cast<uint8_t>(TcpOption::pacing_rate)} + 1;
 
 }  // namespace postern

@@ -7,6 +7,7 @@
 
 #include "stack/socket_option.h"
 #include "support/stack_network.h"
+#include "tcp/congestion.h"
 #include "wire/build.h"
 #include "wire/parse.h"
 
@@ -341,6 +342,34 @@ TEST(Mss, IsAtMostWhatTheOperatorSays) {
   pair.connect();
   ASSERT_TRUE(pair.net.run([&] { return !pair.segments.empty(); }, 1s));
   EXPECT_EQ(pair.segments[0].segment.mss, 1300);
+}
+
+// As on Linux: what is set on a listener holds for those who are accepted.
+TEST(ListenerOptions, AreInherited) {
+  Pair pair;
+  const auto set = [&pair](SocketOption option, uint32_t value) {
+    return pair.net.stack(1).set_option(pair.listener, static_cast<uint16_t>(option), value,
+                                        pair.net.now());
+  };
+  EXPECT_EQ(set(SocketOption::congestion, 1), 0);
+  EXPECT_EQ(set(SocketOption::user_timeout, 7000), 0);
+  EXPECT_EQ(set(SocketOption::receive_buffer, 65536), 0);
+  EXPECT_EQ(set(SocketOption::congestion, 99), EINVAL);
+  EXPECT_EQ(set(SocketOption::keepalive_idle, 0), EINVAL);
+  const SocketRef s = pair.establish().second;
+  TcpInfo info;
+  ASSERT_TRUE(pair.net.stack(1).tcp_info(s, pair.net.now(), &info));
+  EXPECT_STREQ(info.congestion, kCongestion[1].name.data());
+  EXPECT_EQ(info.receive_buffer, 65536u);
+
+  // Nobody answers any more: the inherited limit ends it.
+  pair.deliver = false;
+  const std::byte byte{1};
+  const Time begin = pair.net.now();
+  ASSERT_EQ(pair.server.write(s, &byte, 1, begin), 1u);
+  ASSERT_TRUE(pair.net.run([&] { return pair.server[s].error != 0; }, 60s));
+  EXPECT_EQ(pair.server[s].error, ETIMEDOUT);
+  EXPECT_NEAR(static_cast<double>((pair.net.now() - begin) / 1ms), 7000, 500);
 }
 
 }  // namespace
