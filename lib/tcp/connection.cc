@@ -87,7 +87,11 @@ bool TcpConnection::set_option(TcpContext& ctx, TcpOption option, uint32_t value
 }
 
 void TcpConnection::set_switch(TcpContext& ctx, TcpOption option, bool on) {
-  if (option == TcpOption::nodelay) flags_.nodelay = on;
+  if (option == TcpOption::nodelay) {
+    flags_.nodelay = on;
+    // As on Linux: what a cork holds back goes now.
+    if (on && snd_end_ != snd_nxt_ && can_send_data()) flags_.push_now = true;
+  }
   if (option == TcpOption::cork) flags_.cork = on;
   if (option == TcpOption::keepalive) {
     flags_.keepalive = on;
