@@ -237,9 +237,9 @@ class StackCore {
   // ---- tcp_open.cc ----
   Drop tcp_passive_open(Listener& listener, const ParsedPacket& parsed, const TcpSegment& syn,
                         uint32_t isn, bool isn_given) noexcept;
-  // Null, with *why: the worker has no room for it.
-  [[nodiscard]] TcpSocket* create_child(Listener& listener, const FlowKey& key, uint16_t interface,
-                                        Drop* why) noexcept;
+  // Null, with *why: no way back to the peer, or the worker has no room for it.
+  [[nodiscard]] TcpSocket* create_child(Listener& listener, const ParsedPacket& parsed,
+                                        const FlowKey& key, Drop* why) noexcept;
   void inherit_options(const Listener& listener, TcpConnection& tcp, TcpContext& ctx) noexcept;
 
   // ---- syn_cookies.cc ----

@@ -71,18 +71,14 @@ Drop StackCore::cookie_open(Listener& listener, const RxPacket& packet, const Pa
   counters.add(Counter::tcp_syncookies_received);
   // The client believes to be connected: it sends its data again, and finds room or gives up.
   if (listener.unaccepted >= listener.backlog) return Drop::tcp_backlog_full;
-  NextHop hop;
-  if (const int error = next_hop(p.source, p.interface, &hop, &key); error != 0) {
-    return drop_of_route(error);
-  }
   Drop why = Drop::none;
-  TcpSocket* socket = create_child(listener, key, hop.interface, &why);
+  TcpSocket* socket = create_child(listener, p, key, &why);
   if (socket == nullptr) return why;
   TcpContext& ctx = tcp_context(*socket);
   set_initial_numbers(ctx, key);
   ctx.isn = ack.ack - 1;
   inherit_options(listener, socket->tcp, ctx);
-  socket->tcp.open_cookie(ctx, syn, path_mss(hop.interface, p.is_v6));
+  socket->tcp.open_cookie(ctx, syn, path_mss(socket->interface, p.is_v6));
   apply_path_mtu(*socket, ctx);
   const Drop drop = tcp_segment(*socket, ack, packet.data + p.payload_offset);
   settle(*socket);  // it takes its place in the accept queue before the next one is looked at

@@ -51,34 +51,35 @@ Drop StackCore::tcp_passive_open(Listener& listener, const ParsedPacket& p, cons
   if (listener.unaccepted >= listener.backlog) return Drop::tcp_backlog_full;
   if (!isn_given && handshakes_full(listener)) return send_cookie(listener, p, syn);
   const FlowKey key(p.source, p.source_port, p.destination, p.destination_port, p.protocol);
-  NextHop hop;
-  if (const int error = next_hop(p.source, p.interface, &hop, &key); error != 0) {
-    return drop_of_route(error);
-  }
   Drop why = Drop::none;
-  TcpSocket* socket = create_child(listener, key, hop.interface, &why);
+  TcpSocket* socket = create_child(listener, p, key, &why);
   if (socket == nullptr) return why;
   TcpContext& ctx = tcp_context(*socket);
   set_initial_numbers(ctx, key);
   if (isn_given) ctx.isn = isn;
   inherit_options(listener, socket->tcp, ctx);
-  socket->tcp.open_passive(ctx, syn, path_mss(hop.interface, p.is_v6));
+  socket->tcp.open_passive(ctx, syn, path_mss(socket->interface, p.is_v6));
   apply_path_mtu(*socket, ctx);
   settle(*socket);
   return Drop::none;
 }
 
 // A connection in handshake, closed still.
-TcpSocket* StackCore::create_child(Listener& listener, const FlowKey& key, uint16_t interface,
+TcpSocket* StackCore::create_child(Listener& listener, const ParsedPacket& p, const FlowKey& key,
                                    Drop* why) noexcept {
-  TcpSocket* socket = create_tcp();
+  NextHop hop;
+  if (const int error = next_hop(p.source, p.interface, &hop, &key); error != 0) {
+    *why = drop_of_route(error);
+    return nullptr;
+  }
   *why = Drop::tcp_table_full;
+  TcpSocket* socket = create_tcp();
   if (socket == nullptr) return nullptr;
   if (!claim_tuple(*socket, key)) {
     destroy_unused(*socket);
     return nullptr;
   }
-  socket->interface = interface;
+  socket->interface = hop.interface;
   socket->tos = listener.tos;
   socket->ttl = listener.ttl;
   socket->listener = listeners_.handle_of(&listener);
