@@ -53,25 +53,34 @@ std::string uptime(uint64_t seconds) {
   return out + two(seconds / 3600 % 24) + ':' + two(seconds / 60 % 60) + ':' + two(seconds % 60);
 }
 
-void show_port(const json::value& port, std::ostream& out) {
+// With their states where they are not simply ours.
+std::string addresses_of(const json::value& interface) {
   std::string addresses;
-  for (const json::value& address : port.at("addresses").as_array()) {
+  for (const json::value& address : interface.at("addresses").as_array()) {
     const std::string_view one = address.as_string();
     addresses += ' ' + std::string(one);
-    const std::string state = text(port.at("address_states"), one);
+    const std::string state = text(interface.at("address_states"), one);
     if (state != "preferred") addresses += " (" + state + ')';
   }
+  return addresses;
+}
+
+void show_port(const json::value& port, std::ostream& out) {
   const std::string mbps = number(port, "mbps") == 0 ? "" : ", " + text(port, "mbps") + " Mbit/s";
   out << text(port, "name") << ": " << (flag(port, "up") ? "up" : "down") << mbps << ", mtu "
       << text(port, "mtu") << ", " << text(port, "queues") << " queue(s)\n"
       << "    device " << text(port, "device") << " (" << text(port, "driver") << ")\n"
-      << "    mac " << text(port, "mac") << "  addresses" << addresses << '\n'
+      << "    mac " << text(port, "mac") << "  addresses" << addresses_of(port) << '\n'
       << "    uses " << text(port, "capabilities") << '\n'
       << "    rx " << text(port, "rx_packets") << " packets, " << text(port, "rx_bytes")
       << " bytes, " << text(port, "rx_missed") << " missed, " << text(port, "rx_errors")
       << " errors, " << text(port, "rx_no_buffer") << " without buffer\n"
       << "    tx " << text(port, "tx_packets") << " packets, " << text(port, "tx_bytes")
       << " bytes, " << text(port, "tx_errors") << " errors\n";
+  for (const json::value& vlan : port.at("vlans").as_array()) {
+    out << "    vlan " << text(vlan, "id") << ' ' << text(vlan, "name") << ", mtu "
+        << text(vlan, "mtu") << ", addresses" << addresses_of(vlan) << '\n';
+  }
 }
 
 void show_counters(const json::value& stats, std::ostream& out) {

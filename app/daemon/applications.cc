@@ -28,8 +28,8 @@ constexpr milliseconds kStopGrace{50};  // for the workers to send what the stop
 
 std::vector<IpAddress> local_addresses(const Config& config) {
   std::vector<IpAddress> out;
-  for (const PortConfig& port : config.ports) {
-    for (const Prefix& prefix : port.addresses) out.push_back(prefix.address);
+  for (const InterfaceEntry& interface : interfaces_of(config.ports)) {
+    for (const Prefix& prefix : interface.addresses) out.push_back(prefix.address);
   }
   return out;
 }

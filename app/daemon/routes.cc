@@ -40,8 +40,8 @@ bool Routes::Less::operator()(const Row& a, const Row& b) const {
 
 Routes::Routes(boost::asio::io_context& io, const Config& config,
                const std::vector<std::unique_ptr<Worker>>& workers)
-    : config_(config), later_(io) {
-  for (const PortConfig& port : config.ports) {
+    : interfaces_(interfaces_of(config.ports)), later_(io) {
+  for (const InterfaceEntry& port : interfaces_) {
     for (const Prefix& prefix : port.addresses) {
       RouteEntry own;
       own.to = masked(prefix);
@@ -58,8 +58,8 @@ Routes::Routes(boost::asio::io_context& io, const Config& config,
 }
 
 uint16_t Routes::interface_of(const std::string& port) const {
-  for (size_t i = 0; i < config_.ports.size(); ++i) {
-    if (config_.ports[i].name == port) return static_cast<uint16_t>(i);
+  for (size_t i = 0; i < interfaces_.size(); ++i) {
+    if (interfaces_[i].name == port) return static_cast<uint16_t>(i);
   }
   return 0;  // a route without a port leads nowhere
 }
@@ -75,7 +75,7 @@ RouteTable Routes::build() const {
 }
 
 void Routes::add(RouteEntry route) {
-  if (const auto problem = complete_route(config_.ports, route)) {
+  if (const auto problem = complete_route(interfaces_, route)) {
     throw std::runtime_error(to_string(route) + ": " + problem->what + "; " + problem->remedy);
   }
   route.to = masked(route.to);
@@ -151,7 +151,7 @@ std::vector<Routes::Row> Routes::get(const IpAddress& destination) const {
     RouteEntry entry;
     entry.to = r.destination;
     if (!r.gateway.is_any()) entry.via = r.gateway;
-    if (r.kind == RouteKind::unicast) entry.port = config_.ports.at(r.interface).name;
+    if (r.kind == RouteKind::unicast) entry.port = interfaces_.at(r.interface).name;
     entry.metric = r.metric;
     entry.kind = r.kind;
     out.push_back({std::move(entry), ""});

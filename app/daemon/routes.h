@@ -21,7 +21,7 @@ namespace postern {
 
 class Routes {
  public:
-  // The configuration must outlive this; its routes are complete and no worker runs yet.
+  // The configuration's routes are complete and no worker runs yet.
   Routes(boost::asio::io_context& io, const Config& config,
          const std::vector<std::unique_ptr<Worker>>& workers);
   void set_calls(WorkerCalls& calls) { calls_ = &calls; }
@@ -52,7 +52,7 @@ class Routes {
   [[nodiscard]] RouteTable build() const;
   [[nodiscard]] uint16_t interface_of(const std::string& port) const;
 
-  const Config& config_;
+  const std::vector<InterfaceEntry> interfaces_;
   WorkerCalls* calls_ = nullptr;
   boost::asio::steady_timer later_;
   bool changed_ = false;

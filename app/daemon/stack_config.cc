@@ -9,24 +9,37 @@
 #include "ip/ipv6.h"
 
 namespace postern {
+namespace {
+
+void add_link_local(std::vector<Prefix>& addresses, const MacAddress& mac) {
+  const auto any = [&addresses](auto predicate) {
+    return std::any_of(addresses.begin(), addresses.end(),
+                       [&](const Prefix& p) { return predicate(p.address); });
+  };
+  if (!any([](const IpAddress& a) { return !a.is_v4(); })) return;
+  if (any([](const IpAddress& a) { return a.is_link_local(); })) return;
+  addresses.push_back({link_local_address(mac), 64});
+}
+
+}  // namespace
+
 void add_link_local(Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
   for (size_t i = 0; i < ports.size(); ++i) {
-    auto& addresses = config.ports[i].addresses;
-    const auto any = [&addresses](auto predicate) {
-      return std::any_of(addresses.begin(), addresses.end(),
-                         [&](const Prefix& p) { return predicate(p.address); });
-    };
-    if (!any([](const IpAddress& a) { return !a.is_v4(); })) continue;
-    if (any([](const IpAddress& a) { return a.is_link_local(); })) continue;
-    addresses.push_back({link_local_address(ports[i]->mac()), 64});
+    add_link_local(config.ports[i].addresses, ports[i]->mac());
+    for (VlanConfig& v : config.ports[i].vlans) add_link_local(v.addresses, ports[i]->mac());
   }
 }
 
 StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
   StackConfig stack;
-  for (size_t i = 0; i < ports.size(); ++i) {
-    stack.interfaces.push_back(
-        {ports[i]->mac(), config.ports[i].mtu, config.ports[i].addresses, ports[i]->tx_offloads()});
+  for (InterfaceEntry& i : interfaces_of(config.ports)) {
+    const Port& port = *ports[i.port];
+    stack.interfaces.push_back({.mac = port.mac(),
+                                .mtu = i.mtu,
+                                .addresses = std::move(i.addresses),
+                                .offloads = port.tx_offloads(),
+                                .vlan = i.vlan,
+                                .port = i.port});
   }
   stack.neighbors.reachable = config.neighbor_reachable;
   stack.neighbors.entries = config.neighbor_entries;
@@ -88,8 +101,10 @@ PortOptions port_options(const Config& config, const PortConfig& port) {
   options.mac = port.mac;
   options.checksum_offload = port.checksum_offload == OffloadMode::automatic;
   options.rx_interrupts = !config.busy;
-  options.all_multicast = std::any_of(port.addresses.begin(), port.addresses.end(),
-                                      [](const Prefix& p) { return !p.address.is_v4(); });
+  for (const VlanConfig& v : port.vlans) options.vlans.push_back(v.id);
+  for (const InterfaceEntry& i : interfaces_of({port})) {
+    for (const Prefix& p : i.addresses) options.all_multicast |= !p.address.is_v4();
+  }
   return options;
 }
 

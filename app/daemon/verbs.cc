@@ -154,9 +154,9 @@ void neigh(Daemon& daemon, const json::object& request, const ControlReply& repl
       [](Worker& worker, uint64_t* cursor, std::span<NeighborInfo> out) noexcept {
         return worker.stack().list_neighbors(cursor, out, worker.now());
       },
-      [&daemon](const NeighborInfo& row) {
+      [names = interfaces_of(daemon.config().ports)](const NeighborInfo& row) {
         return json::object{{"address", row.address.to_string()},
-                            {"port", daemon.config().ports.at(row.interface).name},
+                            {"port", names.at(row.interface).name},
                             {"mac", row.mac.is_zero() ? "" : to_string(row.mac)},
                             {"state", row.state},
                             {"age_ms", row.age / std::chrono::milliseconds(1)}};
@@ -179,14 +179,32 @@ std::string_view address_state(const Addresses& known, size_t port, const Prefix
   return found == end ? "preferred" : found->state;
 }
 
-json::object port_json(const PortConfig& config, const Port& port, const Addresses& known,
-                       size_t index) {
+void add_addresses(json::object& to, const InterfaceEntry& interface, const Addresses& known,
+                   size_t index) {
   json::array addresses;
   json::object states;
-  for (const Prefix& prefix : config.addresses) {
+  for (const Prefix& prefix : interface.addresses) {
     addresses.push_back(prefix.to_string().c_str());
     states[prefix.to_string()] = address_state(known, index, prefix);
   }
+  to["addresses"] = std::move(addresses);
+  to["address_states"] = std::move(states);
+}
+
+json::array vlans_json(const std::vector<InterfaceEntry>& interfaces, const Addresses& known,
+                       size_t port) {
+  json::array vlans;
+  for (size_t i = 0; i < interfaces.size(); ++i) {
+    const InterfaceEntry& v = interfaces[i];
+    if (v.port != port || v.vlan == 0) continue;
+    json::object one{{"name", v.name}, {"id", v.vlan}, {"mtu", v.mtu}};
+    add_addresses(one, v, known, i);
+    vlans.push_back(std::move(one));
+  }
+  return vlans;
+}
+
+json::object port_json(const PortConfig& config, const Port& port) {
   const LinkState link = port.link();
   const PortStats stats = port.stats();
   return {{"name", config.name},
@@ -196,8 +214,6 @@ json::object port_json(const PortConfig& config, const Port& port, const Address
           {"mtu", port.mtu()},
           {"up", link.up},
           {"mbps", link.mbps},
-          {"addresses", std::move(addresses)},
-          {"address_states", std::move(states)},
           {"queues", port.queues()},
           {"capabilities", port.capabilities()},
           {"rx_packets", stats.rx_packets},
@@ -221,8 +237,12 @@ void link(Daemon& daemon, const ControlReply& reply) {
       },
       [&daemon, reply, known](int) {
         json::array out;
+        const auto interfaces = interfaces_of(daemon.config().ports);
         for (size_t i = 0; i < daemon.ports().size(); ++i) {
-          out.push_back(port_json(daemon.config().ports[i], *daemon.ports()[i], *known, i));
+          json::object port = port_json(daemon.config().ports[i], *daemon.ports()[i]);
+          add_addresses(port, interfaces[i], *known, i);
+          port["vlans"] = vlans_json(interfaces, *known, i);
+          out.push_back(std::move(port));
         }
         reply.ok(std::move(out));
       });

@@ -21,10 +21,16 @@ namespace postern {
 namespace {
 
 // A document while it is read: the values, and where those stand that are checked together.
+struct VlanDraft {
+  VlanConfig vlan;
+  Field section, name, mtu;
+  std::vector<Field> addresses;
+};
 struct PortDraft {
   PortConfig port;
   Field section, name, device;
   std::vector<Field> addresses;
+  std::vector<VlanDraft> vlans;
 };
 struct RouteDraft {
   RouteEntry route;
@@ -106,12 +112,38 @@ constexpr Key<Draft> kWorkers[] = {
 
 constexpr std::string_view kOffload[] = {"auto", "off"};
 
-void read_addresses(const Field& f, PortDraft& d) {
+void read_addresses(const Field& f, std::vector<Prefix>& addresses, std::vector<Field>& fields) {
   for (const Field& item : f.list()) {
-    d.port.addresses.push_back(read_interface_address(item));
-    d.addresses.push_back(item);
+    addresses.push_back(read_interface_address(item));
+    fields.push_back(item);
   }
-  if (d.addresses.empty()) f.fail("no address is listed", "give at least one, like [192.0.2.1/24]");
+  if (fields.empty()) f.fail("no address is listed", "give at least one, like [192.0.2.1/24]");
+}
+
+constexpr Key<VlanDraft> kVlan[] = {
+    {"id",
+     [](const Field& f, VlanDraft& d) { d.vlan.id = static_cast<uint16_t>(f.integer(1, 4094)); },
+     true},
+    {"name",
+     [](const Field& f, VlanDraft& d) {
+       d.name = f;
+       d.vlan.name = read_word(f, 15);
+     }},
+    {"mtu",
+     [](const Field& f, VlanDraft& d) {
+       d.mtu = f;
+       d.vlan.mtu = static_cast<uint16_t>(f.integer(576, 9000));
+     }},
+    {"addresses",
+     [](const Field& f, VlanDraft& d) { read_addresses(f, d.vlan.addresses, d.addresses); }, true},
+};
+
+void read_vlans(const Field& f, PortDraft& d) {
+  for (const Field& item : f.list()) {
+    VlanDraft& vlan = d.vlans.emplace_back();
+    vlan.section = item;
+    read_section<VlanDraft>(item, kVlan, vlan);
+  }
 }
 
 constexpr Key<PortDraft> kPort[] = {
@@ -131,7 +163,9 @@ constexpr Key<PortDraft> kPort[] = {
     {"mac", [](const Field& f, PortDraft& d) { d.port.mac = read_mac(f); }},
     {"mtu", [](const Field& f,
                PortDraft& d) { d.port.mtu = static_cast<uint16_t>(f.integer(576, 9000)); }},
-    {"addresses", read_addresses, true},
+    {"addresses",
+     [](const Field& f, PortDraft& d) { read_addresses(f, d.port.addresses, d.addresses); }, true},
+    {"vlans", read_vlans},
     {"checksum_offload",
      [](const Field& f, PortDraft& d) {
        d.port.checksum_offload = OffloadMode(f.choice(kOffload));
@@ -168,7 +202,7 @@ constexpr Key<RouteDraft> kRoute[] = {
     {"port",
      [](const Field& f, RouteDraft& d) {
        d.port = f;
-       d.route.port = read_word(f, 15);
+       d.route.port = read_word(f, 20);  // "wan0-is-fifteen.4094"
      }},
     {"type", [](const Field& f, RouteDraft& d) { d.route.kind = RouteKind(f.choice(kRouteKind)); }},
     {"metric",
@@ -391,42 +425,81 @@ constexpr Key<Draft> kRoot[] = {
 
 // ---- what only the whole shows ----
 
+// A VLAN's name and MTU are its port's unless given.
+void complete_vlans(Draft& d) {
+  for (PortDraft& p : d.ports) {
+    std::set<uint16_t> ids;
+    for (VlanDraft& v : p.vlans) {
+      if (!ids.insert(v.vlan.id).second) {
+        v.section.fail("VLAN " + std::to_string(v.vlan.id) + " stands twice", "remove one");
+      }
+      if (v.vlan.name.empty()) v.vlan.name = p.port.name + '.' + std::to_string(v.vlan.id);
+      if (v.vlan.mtu == 0) v.vlan.mtu = p.port.mtu;
+      if (v.vlan.mtu > p.port.mtu) {
+        v.mtu.fail("the port carries " + std::to_string(p.port.mtu) + " bytes only",
+                   "give at most that, or the port more");
+      }
+      p.port.vlans.push_back(v.vlan);
+    }
+  }
+}
+
 void check_port_names(const Draft& d) {
   std::set<std::string_view> names, devices;
+  const auto check_name = [&](const std::string& name, const Field& field) {
+    if (names.insert(name).second) return;
+    field.fail("another port is named \"" + name + '"', "give each port its own name");
+  };
   for (const PortDraft& p : d.ports) {
-    if (!names.insert(p.port.name).second) {
-      p.name.fail("another port is named \"" + p.port.name + '"', "give each port its own name");
-    }
+    check_name(p.port.name, p.name);
     const std::string_view device = std::string_view(p.port.device);
     if (!devices.insert(device.substr(0, device.find(','))).second) {
       p.device.fail("another port uses the same device", "give each port its own device");
+    }
+  }
+  for (const PortDraft& p : d.ports) {
+    for (const VlanDraft& v : p.vlans) {
+      check_name(v.vlan.name, v.name.present() ? v.name : v.section);
     }
   }
 }
 
 constexpr uint16_t kMtuIpv6 = 1280;  // RFC 8200 5
 
-void check_addresses(const Draft& d) {
-  std::vector<std::pair<IpAddress, std::string>> seen;
+struct SeenAddress {
+  IpAddress address;
+  std::string port;
+};
+
+void check_addresses(const std::vector<Prefix>& addresses, const std::vector<Field>& fields,
+                     const std::string& name, uint16_t mtu, std::vector<SeenAddress>& seen) {
+  for (size_t i = 0; i < fields.size(); ++i) {
+    const IpAddress address = addresses[i].address;
+    if (!address.is_v4() && mtu < kMtuIpv6) {
+      fields[i].fail("IPv6 does not go over an MTU of " + std::to_string(mtu),
+                     "give the port an mtu of at least 1280 or no IPv6 address");
+    }
+    for (const SeenAddress& other : seen) {
+      if (other.address != address) continue;
+      fields[i].fail("address " + address.to_string() + " is already on port " + other.port,
+                     "remove one of the two");
+    }
+    seen.push_back({address, name});
+  }
+}
+
+void check_all_addresses(const Draft& d) {
+  std::vector<SeenAddress> seen;
   for (const PortDraft& p : d.ports) {
-    for (size_t i = 0; i < p.addresses.size(); ++i) {
-      const IpAddress address = p.port.addresses[i].address;
-      if (!address.is_v4() && p.port.mtu < kMtuIpv6) {
-        p.addresses[i].fail("IPv6 does not go over an MTU of " + std::to_string(p.port.mtu),
-                            "give the port an mtu of at least 1280 or no IPv6 address");
-      }
-      for (const auto& [other, name] : seen) {
-        if (other != address) continue;
-        p.addresses[i].fail("address " + address.to_string() + " is already on port " + name,
-                            "remove one of the two");
-      }
-      seen.emplace_back(address, p.port.name);
+    check_addresses(p.port.addresses, p.addresses, p.port.name, p.port.mtu, seen);
+    for (const VlanDraft& v : p.vlans) {
+      check_addresses(v.vlan.addresses, v.addresses, v.vlan.name, v.vlan.mtu, seen);
     }
   }
 }
 
-void check_route(std::span<const PortConfig> ports, RouteDraft& r) {
-  const auto problem = complete_route(ports, r.route);
+void check_route(std::span<const InterfaceEntry> interfaces, RouteDraft& r) {
+  const auto problem = complete_route(interfaces, r.route);
   if (!problem) return;
   const Field& field = problem->part == RouteProblem::Part::via    ? r.via
                        : problem->part == RouteProblem::Part::port ? r.port
@@ -438,9 +511,10 @@ void check_route(std::span<const PortConfig> ports, RouteDraft& r) {
 void check_routes(Draft& d) {
   std::vector<PortConfig> ports;
   for (const PortDraft& p : d.ports) ports.push_back(p.port);
+  const std::vector<InterfaceEntry> interfaces = interfaces_of(ports);
   std::map<std::tuple<IpAddress, uint8_t, uint32_t>, std::vector<const RouteEntry*>> seen;
   for (RouteDraft& r : d.routes) {
-    check_route(ports, r);
+    check_route(interfaces, r);
     auto& same = seen[{r.route.to.address, r.route.to.length, r.route.metric}];
     for (const RouteEntry* other : same) {
       if (can_share(*other, r.route)) continue;
@@ -512,6 +586,19 @@ Machine Machine::here() {
   return machine;
 }
 
+std::vector<InterfaceEntry> interfaces_of(const std::vector<PortConfig>& ports) {
+  std::vector<InterfaceEntry> all;
+  for (size_t i = 0; i < ports.size(); ++i) {
+    all.push_back({ports[i].name, ports[i].mtu, ports[i].addresses, static_cast<uint16_t>(i), 0});
+  }
+  for (size_t i = 0; i < ports.size(); ++i) {
+    for (const VlanConfig& v : ports[i].vlans) {
+      all.push_back({v.name, v.mtu, v.addresses, static_cast<uint16_t>(i), v.id});
+    }
+  }
+  return all;
+}
+
 Config load_config(const std::filesystem::path& file, const Machine& machine) {
   Draft draft;
   draft.config.file = file.string();
@@ -519,8 +606,9 @@ Config load_config(const std::filesystem::path& file, const Machine& machine) {
   draft.root = load_document(draft.config.file);
   read_section<Draft>(draft.root, kRoot, draft);
   if (draft.ports.empty()) draft.root.fail("ports: lists no port", "describe at least one port");
+  complete_vlans(draft);
   check_port_names(draft);
-  check_addresses(draft);
+  check_all_addresses(draft);
   check_routes(draft);
   check_access(draft);
   check_tcp(draft);
@@ -539,6 +627,7 @@ std::vector<std::string> config_keys() {
   add_keys<Draft>(keys, "memory.", kMemory);
   add_keys<Draft>(keys, "workers.", kWorkers);
   add_keys<PortDraft>(keys, "ports[].", kPort);
+  add_keys<VlanDraft>(keys, "ports[].vlans[].", kVlan);
   add_keys<RouteDraft>(keys, "routes[].", kRoute);
   add_keys<Draft>(keys, "neighbors.", kNeighbors);
   add_keys<Draft>(keys, "fragments.", kFragments);

@@ -26,6 +26,14 @@ class ConfigError : public std::runtime_error {
 enum class Hugepages : uint8_t { automatic, on, off };
 enum class OffloadMode : uint8_t { automatic, off };
 
+// What carries a tag of IEEE 802.1Q on a port's wire: an interface of its own.
+struct VlanConfig {
+  uint16_t id = 0;   // 1..4094
+  std::string name;  // "wan0.100" unless given; unique among ports too
+  uint16_t mtu = 0;  // at most the port's
+  std::vector<Prefix> addresses;
+};
+
 struct PortConfig {
   std::string name;    // interface name that users see, unique
   std::string device;  // PCI address "0000:03:00.0" or vdev "net_af_packet0,iface=veth0"
@@ -35,8 +43,19 @@ struct PortConfig {
   OffloadMode checksum_offload = OffloadMode::automatic;
   uint16_t rx_descriptors = 1024;
   uint16_t tx_descriptors = 1024;
+  std::vector<VlanConfig> vlans;
   std::string where;  // "file:line:column" of the device, for errors that show only at start
 };
+
+// Interfaces as the stack numbers them: all ports, then their VLANs.
+struct InterfaceEntry {
+  std::string name;
+  uint16_t mtu = 0;
+  std::vector<Prefix> addresses;
+  uint16_t port = 0;  // position in ports
+  uint16_t vlan = 0;  // 0: the port itself
+};
+std::vector<InterfaceEntry> interfaces_of(const std::vector<PortConfig>& ports);
 
 struct RouteEntry {
   Prefix to;

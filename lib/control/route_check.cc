@@ -7,17 +7,17 @@
 namespace postern {
 namespace {
 
-const PortConfig* port_named(std::span<const PortConfig> ports, const std::string& name) {
+const InterfaceEntry* port_named(std::span<const InterfaceEntry> ports, const std::string& name) {
   const auto it = std::find_if(ports.begin(), ports.end(),
-                               [&](const PortConfig& port) { return port.name == name; });
+                               [&](const InterfaceEntry& port) { return port.name == name; });
   return it == ports.end() ? nullptr : &*it;
 }
 
 // The port on whose network an address lies; of several, the named one.
-const PortConfig* port_towards(std::span<const PortConfig> ports, const IpAddress& address,
-                               const std::string& name) {
-  const PortConfig* found = nullptr;
-  for (const PortConfig& port : ports) {
+const InterfaceEntry* port_towards(std::span<const InterfaceEntry> ports, const IpAddress& address,
+                                   const std::string& name) {
+  const InterfaceEntry* found = nullptr;
+  for (const InterfaceEntry& port : ports) {
     const bool near =
         std::any_of(port.addresses.begin(), port.addresses.end(), [&](const Prefix& prefix) {
           return prefix.address.is_v4() == address.is_v4() && prefix.contains(address);
@@ -27,10 +27,11 @@ const PortConfig* port_towards(std::span<const PortConfig> ports, const IpAddres
   return found;
 }
 
-std::optional<RouteProblem> complete_gateway(std::span<const PortConfig> ports, RouteEntry& route) {
+std::optional<RouteProblem> complete_gateway(std::span<const InterfaceEntry> ports,
+                                             RouteEntry& route) {
   using Part = RouteProblem::Part;
   const std::string text = route.via->to_string();
-  for (const PortConfig& port : ports) {
+  for (const InterfaceEntry& port : ports) {
     for (const Prefix& own : port.addresses) {
       if (own.address != *route.via) continue;
       return RouteProblem{Part::via, text + " is an address of this machine itself",
@@ -46,7 +47,7 @@ std::optional<RouteProblem> complete_gateway(std::span<const PortConfig> ports, 
     return RouteProblem{Part::via, text + " is link-local, which does not tell the port",
                         "add \"port: NAME\""};
   }
-  const PortConfig* port = port_towards(ports, *route.via, route.port);
+  const InterfaceEntry* port = port_towards(ports, *route.via, route.port);
   if (port == nullptr) {
     return RouteProblem{Part::via, text + " is not on the network of any port",
                         "give a router that a port can reach"};
@@ -89,7 +90,8 @@ void parse_pair(std::string_view key, std::string_view value, RouteEntry& route)
 
 }  // namespace
 
-std::optional<RouteProblem> complete_route(std::span<const PortConfig> ports, RouteEntry& route) {
+std::optional<RouteProblem> complete_route(std::span<const InterfaceEntry> ports,
+                                           RouteEntry& route) {
   using Part = RouteProblem::Part;
   if (route.kind != RouteKind::unicast) {
     if (!route.via && route.port.empty()) return std::nullopt;

@@ -20,7 +20,8 @@ struct RouteProblem {
 };
 
 // Fills in the port that leads to the router. nullopt: the route is good.
-std::optional<RouteProblem> complete_route(std::span<const PortConfig> ports, RouteEntry& route);
+std::optional<RouteProblem> complete_route(std::span<const InterfaceEntry> ports,
+                                           RouteEntry& route);
 
 // Both may stand beside each other: routes of one metric to one destination share its flows.
 bool can_share(const RouteEntry& a, const RouteEntry& b);

@@ -221,6 +221,7 @@ void Port::configure(bool interrupts) {
     conf.rxmode.mtu = std::min<uint32_t>(options_.mtu, std::min<uint32_t>(most, info.max_mtu));
   }
   uint64_t rx = RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+  if (!options_.vlans.empty()) rx |= RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
   uint64_t tx = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
   if (options_.checksum_offload) {
     rx |=
@@ -259,6 +260,7 @@ void Port::configure(bool interrupts) {
   if (options_.promiscuous) check(rte_eth_promiscuous_enable(id_), "promiscuous mode");
   // Devices without such a filter (af_packet, memif) receive groups anyway.
   if (options_.all_multicast) (void)rte_eth_allmulticast_enable(id_);
+  if (has(conf.rxmode.offloads, RTE_ETH_RX_OFFLOAD_VLAN_FILTER)) admit_vlans();
   if (want_rss) program_rss();
   find_wait_fds(interrupts);
 }
@@ -334,6 +336,14 @@ void Port::program_rss() {
   }
   const int result = rte_eth_dev_rss_reta_update(id_, table.data(), info.reta_size);
   rx_offloads_.rss = result == 0 && info.reta_size % rss::kBuckets == 0;
+}
+
+// A device that filters tags has an empty filter at first, virtio even if nobody asked for one.
+void Port::admit_vlans() {
+  (void)rte_eth_dev_vlan_filter(id_, 0, 1);  // priority tags; some take them anyway and say no
+  for (const uint16_t vlan : options_.vlans) {
+    check(rte_eth_dev_vlan_filter(id_, vlan, 1), "admitting a VLAN");
+  }
 }
 
 void Port::find_wait_fds(bool interrupts) {

@@ -28,6 +28,7 @@ struct PortOptions {
   bool rx_interrupts = true;      // so that a sleeping worker can be woken, where there are any
   bool promiscuous = false;       // needed by nothing so far
   bool all_multicast = false;     // groups are filtered above: IPv6 needs some
+  std::vector<uint16_t> vlans;    // tags wanted besides untagged frames
 };
 
 struct LinkState {
@@ -108,6 +109,7 @@ class Port {
   void apply_mtu_and_mac();
   void find_wait_fds(bool interrupts);
   void program_rss();
+  void admit_vlans();
 
   PortOptions options_;
   uint16_t id_ = UINT16_MAX;

@@ -34,6 +34,11 @@ uint32_t host_mask(uint8_t length) { return length >= 32 ? 0 : UINT32_MAX >> len
 void InterfaceTable::add(Interface interface) {
   for (const Prefix& prefix : interface.addresses) local_.push_back(prefix.address);
   std::sort(local_.begin(), local_.end());
+  if (interface.vlan != 0) {
+    const size_t at = interface.port * kTags + interface.vlan;
+    if (of_vlan_.size() <= at) of_vlan_.resize((interface.port + 1) * kTags, kNone);
+    of_vlan_[at] = static_cast<uint16_t>(interfaces_.size());
+  }
   interfaces_.push_back(std::move(interface));
 }
 

@@ -14,6 +14,9 @@ struct Interface {
   uint16_t mtu = 1500;
   TxOffloads offloads;
   std::vector<Prefix> addresses;  // host part kept: 192.0.2.1/24
+  // IEEE 802.1Q: with `vlan`, what carries this tag on the wire of interface `port`.
+  uint16_t port = 0;
+  uint16_t vlan = 0;
 };
 
 // Weak host model (RFC 1122 3.3.4.2): an address of ours is ours on every interface. Built before a
@@ -24,6 +27,14 @@ class InterfaceTable {
   // One more address, as it becomes ours (RFC 4862). The caller has reserved the room.
   void assign(uint16_t interface, const Prefix& address) noexcept;
   void reserve(uint16_t interface, size_t more_addresses);
+
+  static constexpr uint16_t kNone = UINT16_MAX;
+  // The interface of a tag on a port's wire, kNone if there is none.
+  [[nodiscard]] uint16_t find_vlan(uint16_t port, uint16_t vlan) const noexcept {
+    const size_t at = port * kTags + vlan;
+    return at < of_vlan_.size() ? of_vlan_[at] : kNone;
+  }
+  [[nodiscard]] bool has_vlans() const noexcept { return !of_vlan_.empty(); }
 
   [[nodiscard]] size_t size() const noexcept { return interfaces_.size(); }
   [[nodiscard]] const Interface& operator[](size_t index) const noexcept {
@@ -41,10 +52,12 @@ class InterfaceTable {
                                                uint16_t interface) const noexcept;
 
  private:
+  static constexpr size_t kTags = 4096;
   [[nodiscard]] const IpAddress* select_source_v6(const IpAddress& destination,
                                                   uint16_t interface) const noexcept;
   std::vector<Interface> interfaces_;
-  std::vector<IpAddress> local_;  // sorted
+  std::vector<IpAddress> local_;   // sorted
+  std::vector<uint16_t> of_vlan_;  // by port and tag; empty without VLANs
 };
 
 }  // namespace postern

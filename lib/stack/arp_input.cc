@@ -16,7 +16,7 @@ void StackCore::send_arp(const wire::ArpPacket& arp, const MacAddress& destinati
   TxFrame* frame = begin_control();
   if (frame == nullptr) return;
   const size_t l2 = wire::write_ethernet(frame->data, destination, interfaces_[interface].mac,
-                                         wire::ether_type::arp);
+                                         wire::ether_type::arp, interfaces_[interface].vlan);
   frame->l2_length = static_cast<uint8_t>(l2);
   frame->length = static_cast<uint32_t>(l2 + wire::write_arp(frame->data + l2, arp));
   frame->interface = interface;

@@ -59,8 +59,10 @@ InterfaceTable make_interfaces(const StackConfig& config) {
   InterfaceTable table;
   for (const InterfaceConfig& i : config.interfaces) {
     Interface interface {
-      i.mac, i.mtu, i.offloads, {}
+      .mac = i.mac, .mtu = i.mtu, .offloads = i.offloads, .addresses = {}
     };
+    interface.vlan = i.vlan;
+    interface.port = i.vlan != 0 ? i.port : static_cast<uint16_t>(table.size());
     for (const Prefix& prefix : i.addresses) {
       if (prefix.address.is_v4()) interface.addresses.push_back(prefix);
     }

@@ -152,13 +152,13 @@ class StackCore {
   // ---- input.cc ----
   void receive_some(const RxPacket* packets, size_t n) noexcept;
   Drop dispatch(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
-  [[nodiscard]] Drop check_link(const ParsedPacket& parsed) const noexcept;
+  // Also finds the interface of a tag.
+  [[nodiscard]] Drop check_link(ParsedPacket& parsed) const noexcept;
   [[nodiscard]] Drop check_destination(const ParsedPacket& parsed) const noexcept;
 
   // ---- fragment_input.cc ----
   Drop fragment_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
-  Drop whole_input(const RxPacket& last, const ParsedPacket& parsed,
-                   std::span<std::byte> whole) noexcept;
+  Drop whole_input(const ParsedPacket& last, std::span<std::byte> whole) noexcept;
   void expire_fragments() noexcept;
 
   // ---- arp_input.cc ----
@@ -288,7 +288,7 @@ class StackCore {
     return is_v6 ? random32() : next_ip_id();
   }
   static void copy_frame(const TxFrame& from, TxFrame& to) noexcept;
-  void set_source_mac(TxFrame& frame, uint16_t interface) noexcept;
+  void set_interface(TxFrame& frame, uint16_t interface) noexcept;
   void announce() noexcept;
   void send_probe(const NeighborTable::Probe& probe) noexcept;
   [[nodiscard]] uint16_t next_ip_id() noexcept { return ++ip_id_ != 0 ? ip_id_ : ++ip_id_; }

@@ -44,9 +44,12 @@ void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
   settle_batch();
 }
 
-Drop StackCore::check_link(const ParsedPacket& p) const noexcept {
+Drop StackCore::check_link(ParsedPacket& p) const noexcept {
   if (p.interface >= interfaces_.size()) return Drop::eth_not_ours;
-  if (p.vlan != 0) return Drop::vlan_unknown;
+  if (p.vlan != 0) {
+    p.interface = interfaces_.find_vlan(p.interface, p.vlan);
+    if (p.interface == InterfaceTable::kNone) return Drop::vlan_unknown;
+  }
   if (p.mac_destination == interfaces_[p.interface].mac) return Drop::none;
   return p.mac_destination.is_multicast() ? Drop::none : Drop::eth_not_ours;
 }

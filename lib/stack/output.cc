@@ -27,6 +27,12 @@ size_t StackCore::egress(Time now, std::span<TxFrame> frames) noexcept {
   }
   // Sockets may have begun to ask for neighbors.
   if (n < frames.size() && neighbors_.has_work()) n += control_output(frames.subspan(n));
+  if (interfaces_.has_vlans()) {
+    for (TxFrame& frame : frames.first(n)) {
+      const Interface& interface = interfaces_[frame.interface];
+      if (interface.vlan != 0) frame.interface = interface.port;
+    }
+  }
   reap();
   return n;
 }
@@ -88,8 +94,10 @@ TxFrame* StackCore::begin_control() noexcept { return control_.begin(); }
 std::byte* StackCore::begin_ip(TxFrame& frame, uint16_t interface, const MacAddress& destination,
                                const wire::IpFields& fields) noexcept {
   const bool is_v6 = !fields.source.is_v4();
-  const size_t l2 = wire::write_ethernet(frame.data, destination, interfaces_[interface].mac,
-                                         is_v6 ? wire::ether_type::ipv6 : wire::ether_type::ipv4);
+  const Interface& link = interfaces_[interface];
+  const size_t l2 =
+      wire::write_ethernet(frame.data, destination, link.mac,
+                           is_v6 ? wire::ether_type::ipv6 : wire::ether_type::ipv4, link.vlan);
   const size_t l3 = wire::write_ip(frame.data + l2, fields);
   frame.interface = interface;
   frame.tso_mss = 0;
@@ -128,14 +136,22 @@ void StackCore::finish_control(TxFrame& frame, const IpAddress& destination) noe
   if (const int error = find_path(destination, &path, frame.interface); error != 0) {
     return counters.drop(drop_of_route(error));
   }
-  set_source_mac(frame, path.interface);
+  set_interface(frame, path.interface);
   if (place_frame(frame, path)) control_.commit();
 }
 
-void StackCore::set_source_mac(TxFrame& frame, uint16_t interface) noexcept {
+// The frame leaves by another interface than it was written for.
+void StackCore::set_interface(TxFrame& frame, uint16_t interface) noexcept {
   if (frame.interface == interface) return;
+  const Interface& link = interfaces_[interface];
+  const size_t before = frame.l2_length;
+  const uint16_t type = frame.is_v6 ? wire::ether_type::ipv6 : wire::ether_type::ipv4;
+  const size_t l2 = sizeof(wire::EthernetHeader) + (link.vlan != 0 ? sizeof(wire::VlanTag) : 0);
+  std::memmove(frame.data + l2, frame.data + before, frame.length - before);
+  wire::write_ethernet(frame.data, MacAddress{}, link.mac, type, link.vlan);
+  frame.l2_length = static_cast<uint8_t>(l2);
+  frame.length = static_cast<uint32_t>(frame.length - before + l2);
   frame.interface = interface;
-  std::memcpy(frame.data + 6, interfaces_[interface].mac.bytes.data(), 6);
 }
 
 bool StackCore::place_frame(TxFrame& frame, const Path& path) noexcept {

@@ -59,6 +59,10 @@ struct InterfaceConfig {
   uint16_t mtu = 1500;
   std::vector<Prefix> addresses;  // with one of IPv6, a link-local one is made unless given
   TxOffloads offloads;
+  // IEEE 802.1Q: with `vlan`, this is what carries that tag on the wire of interface `port`, which
+  // has none and whose frames these are to the data plane.
+  uint16_t vlan = 0;
+  uint16_t port = 0;
 };
 
 struct RouteConfig {

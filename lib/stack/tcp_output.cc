@@ -82,7 +82,8 @@ size_t StackCore::cut_output(std::span<TxFrame> frames) noexcept {
 }
 
 void StackCore::build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept {
-  if (socket.is_v4 && segment.gso_size == 0 && is_common_segment(segment)) {
+  const bool untagged = interfaces_[socket.interface].vlan == 0;
+  if (socket.is_v4 && untagged && segment.gso_size == 0 && is_common_segment(segment)) {
     return build_common(socket, segment, frame);
   }
   const FlowKey& key = socket.key;

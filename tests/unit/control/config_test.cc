@@ -86,6 +86,30 @@ TEST_F(ConfigTest, DefaultsOfTheSmallestFile) {
   EXPECT_EQ(c.impair.seed, 0u);
 }
 
+TEST_F(ConfigTest, VlansAreInterfacesBehindThePorts) {
+  const Config c = load(
+      "ports:\n"
+      "  - name: a\n"
+      "    device: net_null0\n"
+      "    addresses: [192.0.2.1/24]\n"
+      "    mtu: 2000\n"
+      "    vlans:\n"
+      "      - {id: 7, addresses: [10.0.7.1/24]}\n"
+      "      - {id: 8, name: guests, mtu: 1500, addresses: [10.0.8.1/24]}\n"
+      "  - {name: b, device: net_null1, addresses: [198.51.100.1/24]}\n"
+      "routes: [{to: default, via: 10.0.8.254}]\n");
+  const auto all = interfaces_of(c.ports);
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_EQ(all[1].name, "b");
+  EXPECT_EQ(all[2].name, "a.7");
+  EXPECT_EQ(all[2].mtu, 2000);
+  EXPECT_EQ(all[2].vlan, 7);
+  EXPECT_EQ(all[3].name, "guests");
+  EXPECT_EQ(all[3].mtu, 1500);
+  EXPECT_EQ(all[3].port, 0);
+  EXPECT_EQ(c.routes[0].port, "guests");
+}
+
 TEST_F(ConfigTest, EveryValueArrives) {
   const Config c = load(
       "dpdk: {extra_args: [--log-level=8, -v], file_prefix: p1}\n"
