@@ -127,6 +127,8 @@ class TcpConnection {
   };
   // What keeps the sender from sending more, for info().
   enum class Limit : uint8_t { idle, sender, receiver, congestion };
+  // RFC 5682 2.1: which ACK after a timeout is waited for.
+  enum class Frto : uint8_t { off, first_ack, second_ack };
   struct Flags {
     Timer timer : 3;  // what retransmit_at_ is for
     // Negotiated
@@ -307,6 +309,7 @@ class TcpConnection {
   void take_cumulative(TcpContext& ctx, const TcpSegment& s, Acked& acked);
   void progressed(const TcpContext& ctx);
   void recover(TcpContext& ctx, const TcpSegment& s, Acked& acked, bool same_window, bool was_calm);
+  bool is_duplicate_ack(const TcpSegment& s, const Acked& acked, bool same_window) const;
   void count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, Acked& acked, bool same_window);
   void rack_update(const TcpContext& ctx, const TcpSegment& s, const Acked& acked, bool was_calm);
   void rack_detect(TcpContext& ctx);
@@ -326,7 +329,15 @@ class TcpConnection {
   void proportional_rate(uint32_t delivered, bool safe);
   void grow(TcpContext& ctx, const Acked& acked, uint32_t flight);
   void on_congestion_echo(TcpContext& ctx, uint32_t flight);
-  void try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& acked);
+
+  // ---- undo.cc ----
+  void try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& acked, bool same_window);
+  void undo(TcpContext& ctx);
+  bool frto_with_sack(const Acked& acked) const;
+  bool frto_without_sack(const TcpContext& ctx, const TcpSegment& s, const Acked& acked,
+                         bool same_window);
+
+  // ---- tail_probe.cc: RFC 8985 7 ----
   bool tail_probe_useful() const;
   Duration tail_probe_timeout(const TcpContext& ctx) const;
   bool send_tail_probe(TcpContext& ctx, TcpSegment& out);
@@ -446,8 +457,10 @@ class TcpConnection {
   uint8_t reorder_persist_ = 0;            // RFC 8985 RACK.reo_wnd_persist
   uint8_t challenges_left_ = 0;
   uint8_t undo_pending_ = 0;  // retransmissions since the reduction, less those reported by DSACK
+  Frto frto_ = Frto::off;
   bool syn_was_resent_ = false;
   bool rack_round_valid_ = false;
+  bool rack_valid_ = false;        // rack_time_ and rack_end_ hold
   bool tail_resent_ = false;       // the loss probe carried old data
   bool reno_guard_ = false;        // RFC 6582 3.2 step 2
   uint8_t echo_count_ = 0;         // of echo_ack_

@@ -180,6 +180,7 @@ void TcpConnection::build_data(TcpContext& ctx, TcpSegment& out, uint32_t left, 
 
 // RFC 6675 5 NextSeg 1: what is lost goes first.
 bool TcpConnection::send_retransmission(TcpContext& ctx, TcpSegment& out) {
+  if (frto_ == Frto::second_ack) return false;
   if (pipe() + mss_ > cwnd_ && pipe() != 0) {
     flags_.cwnd_limited = true;
     return false;

@@ -191,7 +191,8 @@ void TcpConnection::fill_sack(const TcpContext& ctx, TcpSegment& out) {
       out.sack[i] = out.sack[i - 1];
       stamp[i] = stamp[i - 1];
     }
-    out.sack[place] = SackBlock{r.left, r.right};
+    const bool fin = fin_known_ && r.right == fin_seq_;  // it has a sequence number as well
+    out.sack[place] = SackBlock{r.left, r.right + (fin ? 1 : 0)};
     stamp[place] = r.time;
   }
   out.sack_count = static_cast<uint8_t>(used);

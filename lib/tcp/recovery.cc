@@ -39,11 +39,11 @@ void TcpConnection::append_range(TcpContext& ctx, uint32_t left, uint32_t right)
   if (node != 0) {
     (*ctx.ranges)[node] = newest_;
     link_last(ctx, node);
+    if (resend_hint_ == 0 && newest_.has(TcpRange::kLost)) resend_hint_ = node;
     newest_ = TcpRange{left, right, now, 0, 1};
     return;
   }
-  unmark(newest_, TcpRange::kSacked);  // the peer will say so again
-  if (newest_.has(TcpRange::kLost)) lost_bytes_ += right - left;
+  unmark(newest_, TcpRange::kSacked | TcpRange::kLost);  // the peer, or a timeout, says so again
   newest_.right = right;
   newest_.time = now;
 }
@@ -301,7 +301,7 @@ void TcpConnection::progressed(const TcpContext& ctx) {
 
 void TcpConnection::recover(TcpContext& ctx, const TcpSegment& s, Acked& acked, bool same_window,
                             bool was_calm) {
-  if (flags_.undo) try_undo(ctx, s, acked);
+  if (flags_.undo) try_undo(ctx, s, acked, same_window);
   if (flags_.in_recovery || flags_.in_loss) {
     if (seq_ge(snd_una_, recovery_point_)) leave_recovery();
   }
@@ -319,6 +319,13 @@ void TcpConnection::recover(TcpContext& ctx, const TcpSegment& s, Acked& acked, 
   if (acked.delivered != 0) flags_.output = true;  // RFC 3042: each duplicate ACK lets one out
 }
 
+// RFC 5681 2.
+bool TcpConnection::is_duplicate_ack(const TcpSegment& s, const Acked& acked,
+                                     bool same_window) const {
+  return acked.bytes == 0 && snd_nxt_ != snd_una_ && s.length == 0 &&
+         (s.flags & (tcp_flag::syn | tcp_flag::fin)) == 0 && same_window && s.ack == snd_una_;
+}
+
 // RFC 5681 3.2, RFC 6582 3.2: without SACK each duplicate ACK stands for a segment that left.
 void TcpConnection::count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, Acked& acked,
                                          bool same_window) {
@@ -328,8 +335,7 @@ void TcpConnection::count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, A
     dupacks_ =
         static_cast<uint8_t>(dupacks_ > segments && flags_.in_recovery ? dupacks_ - segments : 0);
     if (flags_.in_recovery) mark_front_lost(ctx);  // a partial ACK
-  } else if (flight != 0 && s.length == 0 && (s.flags & (tcp_flag::syn | tcp_flag::fin)) == 0 &&
-             same_window && s.ack == snd_una_) {
+  } else if (is_duplicate_ack(s, acked, same_window)) {
     if (dupacks_ < 255) ++dupacks_;
     acked.delivered = mss_;
   }
@@ -344,11 +350,14 @@ void TcpConnection::count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, A
   }
 }
 
-// RFC 8985 6.2.
+// RFC 8985 6.2. Times are compared by their age, which an hour of silence does not turn around;
+// what was known before the connection was calm, or before a timeout, is too old to compare with.
 void TcpConnection::rack_update(const TcpContext& ctx, const TcpSegment& s, const Acked& acked,
                                 bool was_calm) {
+  if (was_calm) rack_valid_ = false;
   if (!acked.newest_valid) return;
-  const uint32_t rtt = to_us(ctx.now) - acked.newest_time;
+  const uint32_t now = to_us(ctx.now);
+  const uint32_t rtt = now - acked.newest_time;
   if (acked.newest_resent) {
     // Is it the original that was acknowledged? Then it says nothing about the retransmission.
     if (rtt < min_rtt_) return;
@@ -357,8 +366,9 @@ void TcpConnection::rack_update(const TcpContext& ctx, const TcpSegment& s, cons
       return;
   }
   rack_rtt_ = rtt;
-  const auto later = static_cast<int32_t>(acked.newest_time - rack_time_);
-  if (was_calm || later > 0 || (later == 0 && seq_gt(acked.newest_end, rack_end_))) {
+  const uint32_t age = now - rack_time_;
+  if (!rack_valid_ || rtt < age || (rtt == age && seq_gt(acked.newest_end, rack_end_))) {
+    rack_valid_ = true;
     rack_time_ = acked.newest_time;
     rack_end_ = acked.newest_end;
   }
@@ -383,26 +393,26 @@ void TcpConnection::rack_detect(TcpContext& ctx) {
   }
   const uint32_t now = to_us(ctx.now);
   const uint32_t patience = rack_rtt_ + rack_window();
-  int32_t longest = 0;
+  const uint32_t arrived = now - rack_time_;
+  uint32_t longest = 0;
   bool found = false;
-  for (uint32_t index = sent_head_;; index = ctx.ranges->next(index)) {
+  for (uint32_t index = sent_head_; rack_valid_; index = ctx.ranges->next(index)) {
     TcpRange& r = range(ctx, index);
-    const auto earlier = static_cast<int32_t>(rack_time_ - r.time);
+    const uint32_t age = now - r.time;
     if (!r.has(TcpRange::kSacked | TcpRange::kLost) && r.left != r.right &&
-        (earlier > 0 || (earlier == 0 && seq_gt(rack_end_, r.right)))) {
-      const auto remaining = static_cast<int32_t>(r.time + patience - now);
-      if (remaining <= 0) {
+        (age > arrived || (age == arrived && seq_gt(rack_end_, r.right)))) {
+      if (age >= patience) {
         r.flags = static_cast<uint8_t>(r.flags & ~TcpRange::kPartial);
         mark(r, TcpRange::kLost);
         found = true;
-      } else if (remaining > longest) {
-        longest = remaining;
+      } else if (patience - age > longest) {
+        longest = patience - age;
       }
     }
     if (index == 0) break;
   }
   if (found) resend_hint_ = sent_head_;
-  if (longest > 0) {
+  if (longest != 0) {
     arm(Timer::reorder, ctx.now + microseconds(longest));
   } else if (flags_.timer == Timer::reorder) {
     arm_retransmit(ctx);
@@ -500,13 +510,16 @@ void TcpConnection::enter_recovery(TcpContext& ctx) {
 }
 
 void TcpConnection::start_loss(TcpContext& ctx) {
-  if (!flags_.in_recovery && !flags_.in_loss) {
+  const bool first = !flags_.in_recovery && !flags_.in_loss;
+  if (first) {
     reduce(ctx, snd_nxt_ - snd_una_);
     congestion().on_timeout(congestion_view(ctx, snd_nxt_ - snd_una_));
   }
+  frto_ = first && !flags_.sack && !flags_.timestamps ? Frto::first_ack : Frto::off;
   cwnd_ = mss_;
   flags_.in_recovery = flags_.tail_probed = flags_.tail_now = false;
   flags_.in_loss = true;
+  rack_valid_ = false;
   recovery_point_ = snd_nxt_;
   dupacks_ = 0;
   mark_all_lost(ctx);
@@ -516,6 +529,7 @@ void TcpConnection::leave_recovery() {
   if (flags_.in_recovery && cwnd_ > ssthresh_) cwnd_ = ssthresh_;
   if (cwnd_ < mss_) cwnd_ = mss_;
   flags_.in_recovery = flags_.in_loss = false;
+  frto_ = Frto::off;
   recovery_point_ = snd_nxt_;  // a DSACK up to here may still undo the reduction
   if (!flags_.sack) {
     dupacks_ = 0;
@@ -554,6 +568,7 @@ void TcpConnection::grow(TcpContext& ctx, const Acked& acked, uint32_t flight) {
       flags_.cwnd_limited || (cwnd_ < ssthresh_ ? flight >= cwnd_ / 2 : flight + mss_ >= cwnd_);
   flags_.cwnd_limited = false;
   if (!limited || cwnd_ > UINT32_MAX / 4) return;
+  if (flags_.in_loss && frto_ == Frto::second_ack) return;
   // After a timeout a cumulative ACK may cover what arrived long ago (RFC 3465 2.3).
   const uint32_t most = flags_.in_loss ? 2U * mss_ : UINT32_MAX;
   const uint32_t counted = acked.delivered < most ? acked.delivered : most;
@@ -569,95 +584,6 @@ void TcpConnection::on_congestion_echo(TcpContext& ctx, uint32_t flight) {
   ecn_reduced_ = flags_.cwr_pending = true;
   recovery_point_ = snd_nxt_;
   if (cwnd_ > ssthresh_) cwnd_ = ssthresh_;
-}
-
-// RFC 3522, 4015: the echo is older than the first retransmission, so the original arrived.
-// RFC 3708: every retransmission was reported as a duplicate. RFC 5682: after a timeout something
-// that was never sent again is acknowledged.
-void TcpConnection::try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& acked) {
-  if (!flags_.in_recovery && !flags_.in_loss && seq_gt(snd_una_, recovery_point_)) {
-    flags_.undo = false;
-    return;
-  }
-  bool spurious = false;
-  if (acked.bytes != 0 && resent_ts_ != 0 && flags_.timestamps && s.ts_echo != 0) {
-    spurious = static_cast<int32_t>(s.ts_echo - resent_ts_) < 0;
-  } else if (acked.bytes != 0 && flags_.in_loss && flags_.sack && !flags_.timestamps) {
-    spurious = acked.original && undo_pending_ == 1;
-  }
-  if (acked.dsack && undo_pending_ == 1) spurious = true;
-  if (!spurious) return;
-  flags_.undo = false;
-  if (cwnd_ < undo_cwnd_) cwnd_ = undo_cwnd_;
-  ssthresh_ = undo_ssthresh_;
-  flags_.reordering = flags_.reordering || flags_.in_recovery;
-  flags_.in_recovery = flags_.in_loss = false;
-  congestion().on_undo(congestion_view(ctx, snd_nxt_ - snd_una_));
-  for (uint32_t index = sent_head_;; index = ctx.ranges->next(index)) {
-    unmark(range(ctx, index), TcpRange::kLost);
-    if (index == 0) break;
-  }
-}
-
-// ---- the tail: RFC 8985 7 ----
-
-bool TcpConnection::tail_probe_useful() const {
-  return flags_.sack && srtt_ != 0 && backoff_ == 0 && synchronized() &&
-         !(flags_.loss_marks || flags_.in_recovery || flags_.in_loss || flags_.tail_probed);
-}
-
-Duration TcpConnection::tail_probe_timeout(const TcpContext& ctx) const {
-  Duration timeout = microseconds(srtt_ >> 2) + 2ms;  // 2 * srtt
-  // The peer may wait with the ACK of a single segment.
-  if (snd_nxt_ - snd_una_ <= mss_) timeout += ctx.config->rto_min;
-  return timeout;
-}
-
-// Nothing new to send: the last segment again.
-bool TcpConnection::send_tail_probe(TcpContext& ctx, TcpSegment& out) {
-  if (newest_.left == newest_.right || newest_.has(TcpRange::kSacked | TcpRange::kLost)) {
-    arm_retransmit(ctx);
-    return false;
-  }
-  // The last segment as it went out, if the range began with a full one.
-  const uint32_t fin = flags_.fin_sent ? 1 : 0;
-  const uint32_t rest = (newest_.size() - fin) % mss_;
-  const uint32_t most = (rest == 0 ? mss_ : rest) + fin;
-  if (newest_.size() > most && split_range(ctx, 0, newest_.right - most) == 0) {
-    // Without a node it cannot be told apart: the timeout, when it would have been.
-    const Duration waited = microseconds(to_us(ctx.now) - newest_.time);
-    const Duration whole = rto(ctx);
-    arm(Timer::rto, deadline(ctx, whole > waited ? whole - waited : Duration{}));
-    return false;
-  }
-  resend(ctx, newest_);
-  probed_tail(ctx, true);
-  build_data(ctx, out, newest_.left, newest_.right);
-  out.retransmission = true;
-  return true;
-}
-
-void TcpConnection::probed_tail(TcpContext& ctx, bool resent) {
-  flags_.tail_probed = true;
-  tail_resent_ = resent;
-  tail_end_ = snd_nxt_;
-  arm(Timer::rto, deadline(ctx, rto(ctx)));
-}
-
-// RFC 8985 7.4: did the probe repair a loss? Then the window was too large.
-void TcpConnection::check_tail_probe(TcpContext& ctx, const TcpSegment& s, const Acked& acked) {
-  if (seq_lt(s.ack, tail_end_)) return;
-  if (!tail_resent_ || acked.dsack) {
-    flags_.tail_probed = false;
-  } else if (seq_gt(s.ack, tail_end_)) {
-    flags_.tail_probed = false;
-    if (flags_.in_recovery || flags_.in_loss) return;
-    reduce(ctx, snd_nxt_ - snd_una_ + acked.bytes);
-    flags_.undo = false;
-    if (cwnd_ > ssthresh_) cwnd_ = ssthresh_;
-  } else if (acked.bytes == 0 && s.sack_count == 0 && s.length == 0) {
-    flags_.tail_probed = false;  // both the original and the probe arrived
-  }
 }
 
 }  // namespace postern
