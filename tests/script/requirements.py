@@ -2,7 +2,8 @@
 """The table of RFC 9293's requirements in lib/tcp/README.md, made from the tests.
 
 requirements.py ROOT           checks: every MUST, SHLD and REC has a test or a reason, every number
-                               that a test names exists, and the table in the README is this one
+                               that a test names exists, every packet script names a section of an
+                               RFC in its heading, and the table in the README is this one
 requirements.py ROOT --write   writes the table
 
 A test names what it proves in a comment: "// proves: MUST-13, SHLD-4" in a packet script or above a
@@ -15,6 +16,7 @@ import sys
 BEGIN = "<!-- requirements: made by tests/script/requirements.py -->"
 END = "<!-- requirements end -->"
 PROVES = re.compile(r"(?://|#) proves: (.*)")
+SECTION = re.compile(r"RFC \d+ (?:[A-Z]\.)?\d")
 TEST = re.compile(r"TEST(?:_F|_P)?\((\w+), (\w+)\)")
 
 
@@ -60,6 +62,16 @@ def proofs(tests):
     return out
 
 
+def heading(script):
+    """What a script says of itself before its first setting or event."""
+    lines = []
+    for line in script.read_text().splitlines():
+        if line and not line.startswith("//"):
+            break
+        lines.append(line.removeprefix("//").strip())
+    return " ".join(lines)
+
+
 def table(requirements, proven):
     lines = [BEGIN, "| RFC 9293 | section | what | proven by |", "|---|---|---|---|"]
     for number, (section, text, reason) in requirements.items():
@@ -79,6 +91,9 @@ def main():
               if not n.startswith("MAY") and n not in proven and reason is None]
     wrong += [f"{n}: a reason and a test" for n, (_, _, reason) in requirements.items()
               if reason is not None and n in proven]
+    wrong += [f"{script.relative_to(root)}: its heading names no section of an RFC"
+              for script in sorted((root / "tests/script").glob("*/*.pkt"))
+              if not SECTION.search(heading(script))]
     readme = root / "lib/tcp/README.md"
     text = readme.read_text()
     new = table(requirements, proven)
