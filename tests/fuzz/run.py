@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the fuzzers of a clang build for a while each, two at a time.
 
-tests/fuzz/run.py --build build-fuzz [--seconds 60] [--filter REGEX] [--keep]
+tests/fuzz/run.py --build build-fuzz [--seconds 60] [--filter REGEX] [--seed N] [--keep]
 
 Each begins with its inputs in tests/fuzz/corpus. What it finds is printed: the input, what the
 program said of it, and the command that repeats it; the input stays in BUILD/fuzz-findings.
@@ -22,13 +22,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 CORPUS = HERE / "corpus"
 LONGEST = {"fuzz_parse": 300, "fuzz_tcp_options": 64, "fuzz_tcp_engine": 2000,
            "fuzz_tcp_pair": 2000, "fuzz_session": 1000, "fuzz_config": 2000}  # bytes of an input
-KEPT_FILES, KEPT_SIZE = 40, 1024  # a target: --keep keeps no more inputs, and none that is longer
+KEPT_FILES, KEPT_SIZE = 24, 1024  # a target: --keep keeps no more inputs, and none that is longer
+KEPT_NAME = re.compile("[0-9a-f]{16}")  # other names are of findings, which stay
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--seconds", type=int, default=60, help="for each fuzzer")
+    parser.add_argument("--seed", type=int, default=0, help="of the first mutations; 0: another each time")
     parser.add_argument("--filter", default="", help="only those whose name matches")
     parser.add_argument("--results", type=pathlib.Path, help="file of results that run.sh totals")
     parser.add_argument("--keep", action="store_true",
@@ -53,8 +55,9 @@ def keep(program, name, scratch):
     subprocess.run([program, "-merge=1", f"-max_len={KEPT_SIZE}", merged, CORPUS / name,
                     scratch / "corpus"], capture_output=True, timeout=600, check=True)
     chosen = sorted(merged.iterdir(), key=lambda path: path.stat().st_size, reverse=True)[:KEPT_FILES]
-    shutil.rmtree(CORPUS / name, ignore_errors=True)
-    (CORPUS / name).mkdir(parents=True)
+    for path in (CORPUS / name).iterdir():
+        if KEPT_NAME.fullmatch(path.name):
+            path.unlink()
     for path in chosen:
         shutil.copy(path, CORPUS / name / path.name[:16])
 
@@ -71,6 +74,7 @@ def fuzz(program, args):
         scratch = pathlib.Path(directory)
         (scratch / "corpus").mkdir()
         command = [program, f"-max_total_time={args.seconds}", f"-max_len={LONGEST[name]}",
+                   f"-seed={args.seed}",
                    "-timeout=20", "-len_control=0", "-rss_limit_mb=2048", "-print_final_stats=1",
                    f"-artifact_prefix={findings}/{name}-", scratch / "corpus", CORPUS / name]
         # Optional: dictionaries help where the input is text.
