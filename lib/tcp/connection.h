@@ -127,6 +127,8 @@ class TcpConnection {
   };
   // What keeps the sender from sending more, for info().
   enum class Limit : uint8_t { idle, sender, receiver, congestion };
+  // RFC 4821: a segment that is larger than the path is known to carry; `lost`: not yet sent again.
+  enum class PathProbe : uint8_t { off, wanted, sent, lost };
   // RFC 5682 2.1: which ACK after a timeout is waited for.
   enum class Frto : uint8_t { off, first_ack, second_ack };
   struct Flags {
@@ -171,7 +173,7 @@ class TcpConnection {
     // More progress
     bool undo : 1;       // the last reduction may still prove spurious
     bool aging : 1;      // retries_ or backoff_ is not 0, or there is a user timeout
-    bool rare_send : 1;  // sending needs a look at pacing or urgent data (rare.cc)
+    bool rare_send : 1;  // sending needs a look at pacing, urgent data or probes of the path
     bool pace_wait : 1;  // data waits for pace_at_
     uint8_t snd_scale : 4;
     uint8_t rcv_scale : 4;
@@ -203,9 +205,6 @@ class TcpConnection {
   void open(TcpContext& ctx, uint16_t mss);
   void take_syn_options(TcpContext& ctx, const TcpSegment& s);
   void set_send_mss();
-  void lower_path_mss(const TcpContext& ctx, uint16_t mss);
-  void suspect_black_hole(const TcpContext& ctx);
-  void age_path_mtu(const TcpContext& ctx);
   uint16_t syn_window(const TcpContext& ctx) const;
   TcpInput on_segment_syn_sent(TcpContext& ctx, const TcpSegment& s);
   void establish(TcpContext& ctx, const TcpSegment& s);
@@ -277,6 +276,20 @@ class TcpConnection {
     return flags_.rare_send ? rare_burst_limit(most) : most;
   }
 
+  // ---- path_mtu.cc ----
+  void lower_path_mss(const TcpContext& ctx, uint16_t mss);
+  void suspect_black_hole(const TcpContext& ctx);
+  void set_path_probe(PathProbe state);
+  void search_path_mtu(const TcpContext& ctx);
+  void judge_path_probe(const TcpContext& ctx);
+  uint16_t largest_path_mss() const;
+  uint32_t path_probe_length(const TcpContext& ctx, uint32_t queued) const;
+  void path_probe_sent(TcpContext& ctx, TcpSegment& out);
+  uint32_t lost_path_probe(const TcpContext& ctx);
+  bool path_probe_alone_lost(const TcpContext& ctx);
+  void resend_path_probe(const TcpContext& ctx, TcpRange& r);
+  void refuse_path_probe(TcpContext& ctx, uint16_t mss);
+
   // ---- rare.cc ----
   void note_rare_send();
   void set_pacing_rate(uint32_t bytes_per_second);
@@ -323,6 +336,7 @@ class TcpConnection {
   const CongestionControl& congestion() const { return kCongestion[congestion_]; }
   bool wants_ecn(const TcpContext& ctx) const { return ctx.config->ecn || congestion().exact_ecn; }
   void reduce(TcpContext& ctx, uint32_t flight, bool echo = false);
+  void respond_to_loss(TcpContext& ctx);
   void enter_recovery(TcpContext& ctx);
   void start_loss(TcpContext& ctx);
   void leave_recovery();
@@ -458,6 +472,8 @@ class TcpConnection {
   uint8_t challenges_left_ = 0;
   uint8_t undo_pending_ = 0;  // retransmissions since the reduction, less those reported by DSACK
   Frto frto_ = Frto::off;
+  PathProbe path_probe_ = PathProbe::off;
+  bool path_told_ = false;  // probe_mss_ is what ICMP said
   bool syn_was_resent_ = false;
   bool rack_round_valid_ = false;
   bool rack_valid_ = false;        // rack_time_ and rack_end_ hold
@@ -481,6 +497,7 @@ class TcpConnection {
   uint16_t keep_interval_ = 0;  // seconds, option, 0: configured
   uint16_t link_mss_ = 0;       // of the first hop, without options
   uint16_t path_mss_ = 0;       // of the path as far as it is known
+  uint16_t probe_mss_ = 0;      // what path_probe_ tries, without options
   uint16_t peer_mss_ = 536;     // as offered
   uint16_t user_mss_ = 0;       // TCP_MAXSEG, 0: none
   uint16_t ooo_count_ = 0;
@@ -496,7 +513,9 @@ class TcpConnection {
   uint32_t progress_ms_ = 0;  // when data last began to wait or the peer acknowledged some
   uint32_t last_rx_ms_ = 0;   // outside the fast path, or with keepalive
   uint32_t challenge_ms_ = 0;
-  uint32_t path_lowered_ms_ = 0;  // when path_mss_ fell below link_mss_
+  uint32_t path_judged_ms_ = 0;  // when path_mss_ fell, or a probe was lost
+  uint32_t search_high_ = 0;     // least size that the path is believed not to carry
+  uint32_t probe_end_ = 0;       // sequence number behind the probe of the path
   uint32_t refuse_seq_ = 0;
   std::array<uint32_t, kMaxEchoes> echo_ack_{};  // RFC 8257 3.2: where CE changed, to acknowledge
   uint32_t dsack_left_ = 0;

@@ -42,7 +42,7 @@ void TcpConnection::end_round(const TcpContext& ctx) {
     rate_us_ = us;
     rate_limited_ = round_limited_;
   }
-  age_path_mtu(ctx);
+  search_path_mtu(ctx);
   round_end_ = snd_nxt_;
   round_start_us_ = now;
   round_delivered_ = delivered_;

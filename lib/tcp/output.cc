@@ -216,6 +216,7 @@ bool TcpConnection::send_retransmission(TcpContext& ctx, TcpSegment& out) {
 // Books a range as sent again now.
 void TcpConnection::resend(TcpContext& ctx, TcpRange& r) {
   unmark(r, TcpRange::kLost);
+  if (r.has(TcpRange::kProbe)) resend_path_probe(ctx, r);
   r.flags |= TcpRange::kResent;
   if (r.sends < 255) ++r.sends;
   r.time = to_us(ctx.now);
@@ -236,7 +237,8 @@ bool TcpConnection::send_new(TcpContext& ctx, TcpSegment& out) {
   const uint32_t queued = snd_end_ - snd_nxt_;
   if (queued == 0 && !flags_.fin_queued) return false;
   if (snd_una_ == snd_nxt_) restart_after_idle(ctx);
-  const uint32_t length = new_data_length(queued);
+  const uint32_t path_probe = flags_.rare_send ? path_probe_length(ctx, queued) : 0;
+  const uint32_t length = path_probe != 0 ? path_probe : new_data_length(queued);
   const bool has_fin = flags_.fin_queued && length == queued;
   if (length == 0 && !(has_fin && queued == 0)) return false;
   const uint32_t left = snd_nxt_;
@@ -248,6 +250,7 @@ bool TcpConnection::send_new(TcpContext& ctx, TcpSegment& out) {
   append_range(ctx, left, right);
   snd_nxt_ = right;
   build_data(ctx, out, left, right);
+  if (path_probe != 0) path_probe_sent(ctx, out);
   if (flags_.ecn && length != 0) {
     out.ecn = 2;  // ECT(0)
     if (flags_.cwr_pending) out.flags |= cwr;

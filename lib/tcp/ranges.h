@@ -16,6 +16,7 @@ struct TcpRange {
   static constexpr uint8_t kLost = 2;     // to be sent again; excludes kSacked
   static constexpr uint8_t kResent = 4;   // transmitted more than once (Karn)
   static constexpr uint8_t kPartial = 8;  // only its front was sent again, for want of a node
+  static constexpr uint8_t kProbe = 16;   // a probe of the path's MTU
 
   uint32_t left = 0;   // first sequence number
   uint32_t right = 0;  // one past the last

@@ -1,12 +1,14 @@
 // Sending at a limited rate, and urgent data: what few connections use. flags_.rare_send keeps it
-// off the others' path.
+// off the others' path, and the probes of path_mtu.cc as well.
 #include "tcp/connection.h"
 
 namespace postern {
 
 using namespace tcp_flag;
 
-void TcpConnection::note_rare_send() { flags_.rare_send = max_pacing_rate_ != 0 || urgent_out_; }
+void TcpConnection::note_rare_send() {
+  flags_.rare_send = max_pacing_rate_ != 0 || urgent_out_ || path_probe_ == PathProbe::wanted;
+}
 
 // ---- pacing ----
 

@@ -43,7 +43,8 @@ void TcpConnection::append_range(TcpContext& ctx, uint32_t left, uint32_t right)
     newest_ = TcpRange{left, right, now, 0, 1};
     return;
   }
-  unmark(newest_, TcpRange::kSacked | TcpRange::kLost);  // the peer, or a timeout, says so again
+  unmark(newest_, TcpRange::kSacked | TcpRange::kLost |
+                      TcpRange::kProbe);  // the peer, or a timeout, says so again
   newest_.right = right;
   newest_.time = now;
 }
@@ -314,7 +315,7 @@ void TcpConnection::recover(TcpContext& ctx, const TcpSegment& s, Acked& acked, 
     count_duplicate_acks(ctx, s, acked, same_window);
   }
   acked.lost_more = lost_bytes_ > lost_before;
-  if (lost_bytes_ != 0 && !flags_.in_recovery && !flags_.in_loss) enter_recovery(ctx);
+  if (lost_bytes_ != 0 && !flags_.in_recovery && !flags_.in_loss) respond_to_loss(ctx);
   if (lost_bytes_ != 0) flags_.output = true;
   if (acked.delivered != 0) flags_.output = true;  // RFC 3042: each duplicate ACK lets one out
 }
@@ -421,7 +422,7 @@ void TcpConnection::rack_detect(TcpContext& ctx) {
 
 void TcpConnection::on_reorder_timer(TcpContext& ctx) {
   rack_detect(ctx);
-  if (lost_bytes_ != 0 && !flags_.in_recovery && !flags_.in_loss) enter_recovery(ctx);
+  if (lost_bytes_ != 0 && !flags_.in_recovery && !flags_.in_loss) respond_to_loss(ctx);
   flags_.output = true;
   if (flags_.timer == Timer::none) arm_retransmit(ctx);
 }
@@ -496,6 +497,10 @@ void TcpConnection::reduce(TcpContext& ctx, uint32_t flight, bool echo) {
   const CongestionControl& control = congestion();
   const auto respond = echo && control.on_echo != nullptr ? control.on_echo : control.on_congestion;
   ssthresh_ = respond(congestion_view(ctx, flight));
+}
+
+void TcpConnection::respond_to_loss(TcpContext& ctx) {
+  if (!path_probe_alone_lost(ctx)) enter_recovery(ctx);
 }
 
 void TcpConnection::enter_recovery(TcpContext& ctx) {

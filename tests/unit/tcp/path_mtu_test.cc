@@ -19,6 +19,21 @@ void fill(Bench& b, uint32_t bytes, uint16_t mss = 1460) {
   b.send();
 }
 
+// Sends `bytes` behind the `written` that are acknowledged already, and acknowledges as they come.
+std::vector<TcpSegment> transfer(Bench& b, uint32_t written, uint32_t bytes) {
+  std::vector<TcpSegment> all;
+  b.tcp.on_send(b.context(), bytes, false);
+  for (uint32_t arrived = 0; arrived != bytes;) {
+    for (const TcpSegment& s : b.send()) {
+      arrived += s.length;
+      all.push_back(s);
+    }
+    b.now += 50ms;
+    (void)b.receive(b.segment(ack, 1, written + arrived + 1));
+  }
+  return all;
+}
+
 // RFC 4821 7.7, RFC 8899 4.3.
 TEST(TcpPathMtu, BlackHole) {
   Bench b;
@@ -42,8 +57,58 @@ TEST(TcpPathMtu, SmallSegmentsAreNoBlackHole) {
   EXPECT_EQ(b.tcp.mss(), 1460);
 }
 
-TEST(TcpPathMtu, IsForgottenAfterTenMinutes) {  // RFC 1191 6.3, RFC 8201 4
+// RFC 4821 7, RFC 8899 5.3: the search begins five seconds later, with what worked before.
+TEST(TcpPathMtu, SearchesUpwardsAfterABlackHole) {
   Bench b;
+  fill(b, 8000);
+  b.pass(4500ms);
+  ASSERT_EQ(b.tcp.mss(), 1220);
+  uint32_t written = 8000;
+  (void)b.receive(b.segment(ack, 1, written + 1));
+  uint32_t probes = 0;
+  const Time begin = b.now;
+  while (b.tcp.mss() == 1220 && b.now - begin < 10s) {
+    for (const TcpSegment& sent : transfer(b, written, 9000)) {
+      EXPECT_EQ(sent.gso_size, 0U);
+      if (sent.length <= 1220) continue;
+      ++probes;
+      EXPECT_EQ(sent.length, 1460U);
+      EXPECT_GE(b.now - begin, 500ms);
+    }
+    written += 9000;
+  }
+  EXPECT_EQ(probes, 1U);
+  EXPECT_EQ(b.tcp.mss(), 1460);
+  EXPECT_EQ(b.pool.available(), b.pool.capacity());
+}
+
+// A probe never exceeds what the peer offered or the application allows.
+TEST(TcpPathMtu, SearchesNoFurtherThanThePeerTakes) {
+  for (const uint32_t limit : {1300U, 0U}) {
+    Bench b;
+    if (limit != 0) {
+      ASSERT_TRUE(b.tcp.set_option(b.context(), TcpOption::max_segment, limit));
+    }
+    fill(b, 3000, 1400);
+    b.tcp.on_path_mtu(b.context(), 1000);
+    b.send();
+    (void)b.receive(b.segment(ack, 1, 3001));
+    b.now += 10min;
+    uint32_t longest = 0;
+    for (uint32_t written = 3000; written < 93000; written += 9000) {
+      for (const TcpSegment& sent : transfer(b, written, 9000)) {
+        longest = std::max(longest, sent.length);
+      }
+    }
+    EXPECT_EQ(longest, limit != 0 ? limit : 1400U);
+    EXPECT_EQ(b.tcp.mss(), longest);
+  }
+}
+
+// Without SACK the loss of a probe could not be told from others: all segments grow at once.
+TEST(TcpPathMtu, WithoutSackIsForgottenAfterTenMinutes) {  // RFC 1191 6.3, RFC 8201 4
+  Bench b;
+  b.config.sack = false;
   fill(b, 8000);
   b.tcp.on_path_mtu(b.context(), 1000);
   b.send();
