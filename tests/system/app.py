@@ -85,6 +85,14 @@ def source(args):
         conn.close()
 
 
+def connect_again(args):
+    """For each line, which is a number of bytes, what `connect` does."""
+    ready()
+    for line in sys.stdin:
+        args.bytes = int(line)
+        connect(args)
+
+
 def connect(args):
     """Connects, sends the pattern, closes its half, and reads what comes back."""
     with postern.Socket(family=family_of(args.host)) as conn:
@@ -258,8 +266,8 @@ def main():
     parser.add_argument("--keepalive", action="store_true")
     parser.add_argument("--send-on", action="store_true")
     args = parser.parse_args()
-    programs = {f.__name__: f for f in (sink, source, connect, dial_many, half_close, wait_error,
-                                        reset, hold, slow, bind, udp_send, udp_path)}
+    programs = {f.__name__: f for f in (sink, source, connect, connect_again, dial_many, half_close,
+                                        wait_error, reset, hold, slow, bind, udp_send, udp_path)}
     try:
         postern.attach()
     except OSError as error:

@@ -1,0 +1,156 @@
+"""Interoperation: each of Linux's TCP settings turned, against each of Postern's.
+
+One case is one configuration of Postern. In it every setting of the kernel has its turn: a
+connection that Linux opens and one that Postern opens, data both ways, every byte checked, and what
+was negotiated compared with what both sides allow.
+"""
+import contextlib
+import pathlib
+import socket
+import threading
+
+from harness import LINUX, case, note, receive_to_end
+from pattern import Pattern
+
+SIZE, SMALL = 600_000, 48_000  # bytes each way; a small window takes a round trip for a few KiB
+
+# tcp_info.tcpi_options
+TIMESTAMPS, SACK, SCALING, ECN = 1, 2, 4, 8
+NAMES = {TIMESTAMPS: "timestamps", SACK: "sack", SCALING: "window_scaling", ECN: "ecn"}
+
+# Settings of the kernel, by namespace. tcp_ecn: 0 never, 1 asks for it, 2 grants it.
+KERNEL = {
+    "defaults": {},
+    "no timestamps": {"tcp_timestamps": "0"},
+    "no SACK": {"tcp_sack": "0"},
+    "no DSACK": {"tcp_dsack": "0"},
+    "no scaling": {"tcp_window_scaling": "0"},
+    "bare": {"tcp_timestamps": "0", "tcp_sack": "0", "tcp_window_scaling": "0", "tcp_ecn": "0"},
+    "asks for ECN": {"tcp_ecn": "1"},
+    "no ECN": {"tcp_ecn": "0"},
+    "probes the MTU": {"tcp_mtu_probing": "2", "tcp_base_mss": "512"},
+    "small buffers": {"tcp_rmem": "4096 8192 16384", "tcp_wmem": "4096 8192 16384"},
+    "reno": {"tcp_congestion_control": "reno"},
+    "bbr": {"tcp_congestion_control": "bbr"},
+}
+
+POSTERN_TCP = {
+    "defaults": {},
+    "no_timestamps": {"timestamps": False},
+    "no_sack": {"sack": False},
+    "no_scaling": {"window_scaling": False},
+    "bare_dctcp": {"timestamps": False, "sack": False, "window_scaling": False,
+                   "congestion": "dctcp"},  # wants ECN all the same
+    "ecn": {"ecn": True},
+    "newreno_and_small_buffers": {"congestion": "newreno", "receive_buffer": "16KiB",
+                                  "receive_buffer_max": "16KiB", "send_buffer": "16KiB"},
+}
+
+
+@contextlib.contextmanager
+def settings(values):
+    """Sets them in this namespace and puts them back. Yields whether the kernel has them all."""
+    base, before = pathlib.Path("/proc/sys/net/ipv4"), {}
+    try:
+        for name, value in values.items():
+            file = base / name
+            old = file.read_text()
+            file.write_text(value)
+            before[file] = old
+        yield True
+    except (FileNotFoundError, PermissionError) as error:
+        # A congestion control that is not compiled in, or not allowed here.
+        if not error.filename or "ipv4" not in error.filename:
+            raise
+        yield False
+    finally:
+        for file, old in before.items():
+            file.write_text(old)
+
+
+def expected(kernel, ours, linux_opens):
+    """What a connection has when both sides allow it."""
+    both = 0
+    if kernel.get("tcp_timestamps") != "0" and ours.get("timestamps", True):
+        both |= TIMESTAMPS
+    if kernel.get("tcp_sack") != "0" and ours.get("sack", True):
+        both |= SACK
+    if kernel.get("tcp_window_scaling") != "0" and ours.get("window_scaling", True):
+        both |= SCALING
+    ecn = kernel.get("tcp_ecn", "2")
+    wants_ecn = ours.get("ecn", False) or ours.get("congestion") == "dctcp"
+    if wants_ecn and ecn != "0" and (ecn == "1" or not linux_opens):
+        both |= ECN
+    return both
+
+
+def check_negotiated(sock, kernel, ours, linux_opens):
+    has = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[5]
+    has &= TIMESTAMPS | SACK | SCALING | ECN
+    wanted = expected(kernel, ours, linux_opens)
+    names = [name for bit, name in NAMES.items() if (has ^ wanted) & bit]
+    assert not names, f"differs from what both allow: {', '.join(names)} (has {has}, not {wanted})"
+
+
+def linux_opens(world, kernel, ours, size):
+    """Through Postern's echo: both directions at once."""
+    with world.connect(7, timeout=20) as sock:
+        check_negotiated(sock, kernel, ours, True)
+
+        def send():
+            for piece in Pattern().pieces(size):
+                sock.sendall(piece)
+            sock.shutdown(socket.SHUT_WR)
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        total, digest, error = receive_to_end(sock)
+        sender.join(20)
+    assert error is None and total == size, f"{total} of {size} bytes, {error}"
+    assert digest == Pattern().digest(size), "other bytes came back"
+
+
+def postern_opens(app, server, kernel, ours, size):
+    """Linux takes all, and then sends as much."""
+    app.tell(f"{size}\n")
+    sock, _ = server.accept()
+    with sock:
+        sock.settimeout(20)
+        check_negotiated(sock, kernel, ours, False)
+        total, digest, error = receive_to_end(sock)
+        assert error is None and total == size, f"{total} of {size} bytes, {error}"
+        assert digest == Pattern().digest(size), "other bytes arrived"
+        for piece in Pattern().pieces(size):
+            sock.sendall(piece)
+    result = app.result(20)
+    assert result.get("bytes") == size and result["sha256"] == Pattern().digest(size), result
+
+
+def interoperate(world, ours):
+    world.start(tcp=ours)
+    world.serve_echo()
+    app = world.app("connect_again", "--host", LINUX, "--port", 9000).expect_ready()
+    done = 0
+    for name, kernel in KERNEL.items():
+        with settings(kernel) as there, world.listen() as server:
+            if not there:
+                note(f"the kernel has no {name}")
+                continue
+            size = SMALL if "small" in name else SIZE
+            try:
+                linux_opens(world, kernel, ours, size)
+                postern_opens(app, server, kernel, ours, size)
+            except (AssertionError, OSError) as error:
+                raise AssertionError(f"Linux: {name}; Postern: {ours}: {error}") from error
+            done += 2
+    note(f"{done} connections")
+
+
+def register(name, ours):
+    def body(world):
+        interoperate(world, ours)
+    body.__name__, body.__module__ = name, __name__
+    case(body, seconds=60)
+
+
+for _name, _ours in POSTERN_TCP.items():
+    register(_name, _ours)
