@@ -161,6 +161,30 @@ void show_neigh(const json::value& neighbors, std::ostream& out) {
   table.print(out);
 }
 
+void show_exception(const json::value& ports, std::ostream& out) {
+  if (ports.as_array().empty()) {
+    out << "no port has an exception path (exception: in postern.yaml)\n";
+    return;
+  }
+  Table table({{"Port"},
+               {"Tap"},
+               {"Rate", Align::right},
+               {"To kernel", Align::right},
+               {"From kernel", Align::right},
+               {"Refused", Align::right},
+               {"Lost", Align::right},
+               {"Allows"}});
+  for (const json::value& row : ports.as_array()) {
+    std::string allows;
+    for (const json::value& word : row.at("allow").as_array()) {
+      allows += (allows.empty() ? "" : " ") + std::string(word.as_string());
+    }
+    table.add({text(row, "port"), text(row, "tap"), text(row, "rate"), text(row, "to_kernel"),
+               text(row, "from_kernel"), text(row, "refused"), text(row, "lost"), allows});
+  }
+  table.print(out);
+}
+
 void show_drops(const json::value& drops, std::ostream& out) {
   if (drops.as_array().empty()) {
     out << "nothing was dropped (postern drops -a lists every reason)\n";

@@ -65,6 +65,10 @@ int run_link(const Arguments& arguments, std::ostream& out) {
   return print(arguments, ask(arguments, {}), show_link, out);
 }
 
+int run_exception(const Arguments& arguments, std::ostream& out) {
+  return print(arguments, ask(arguments, {}), show_exception, out);
+}
+
 int run_drops(const Arguments& arguments, std::ostream& out) {
   return print(arguments, ask(arguments, {{"all", arguments.all}}), show_drops, out);
 }
@@ -187,6 +191,13 @@ constexpr Verb kVerbs[] = {
      "last\n"
      "until posternd ends.\n",
      12, false, false, run_route},
+    {"exception", "exception", "the kernel beside Postern: taps, what they may have, packets",
+     "To kernel: packets that no socket wants and the port's policy allows. From kernel: what it "
+     "sent\n"
+     "out of the port, and of that refused: what Postern says itself, as answers to ARP. Lost: "
+     "packets\n"
+     "that the tap did not take. What the rate or the queue kept back is in postern drops.\n",
+     0, false, false, run_exception},
     {"drops", "drops [-a]", "packets dropped, by reason",
      "Shows the reasons that occurred; -a shows all. A reason has the same name here, in the "
      "metric\n"

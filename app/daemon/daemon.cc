@@ -46,16 +46,6 @@ void remove_socket(const std::filesystem::path& path) {
   std::filesystem::remove(path, ignored);
 }
 
-// The name after "iface=" of a driver that takes over an interface of the kernel's, else "".
-std::string taken_interface(const std::string& device) {
-  if (!device.starts_with("net_af_packet") && !device.starts_with("net_af_xdp")) return {};
-  constexpr std::string_view kKey = ",iface=";
-  const size_t at = device.find(kKey);
-  if (at == device.npos) return {};
-  const size_t begin = at + kKey.size();
-  return device.substr(begin, device.find(',', begin) - begin);
-}
-
 // A device that does not exist is a mistake of the configuration: told before anything starts.
 void require_devices(const Config& config) {
   for (const PortConfig& port : config.ports) {
@@ -105,6 +95,7 @@ Daemon::Daemon(Config config) : config_(std::move(config)) {
   try {
     open_sockets();
   } catch (...) {
+    kernel_side_->stop();
     for (const auto& worker : workers_) worker->stop();
     throw;
   }
@@ -149,10 +140,11 @@ void Daemon::start_workers() {
   if (config_.cores.size() > 1) {
     mesh_ = std::make_unique<WorkerMesh>(static_cast<uint32_t>(config_.cores.size()));
   }
+  kernel_side_ = std::make_unique<KernelSide>(config_, ports_);
   std::vector<Worker*> raw;
   for (uint32_t i = 0; i < config_.cores.size(); ++i) {
-    workers_.push_back(
-        std::make_unique<Worker>(worker_options(config_, stack, ports_, mesh_.get(), i)));
+    workers_.push_back(std::make_unique<Worker>(
+        worker_options(config_, stack, ports_, mesh_.get(), i, kernel_side_->path())));
     raw.push_back(workers_.back().get());
   }
   routes_ = std::make_unique<Routes>(io_, config_, workers_);
@@ -166,6 +158,7 @@ void Daemon::start_workers() {
     spdlog::info("worker {} runs on core {}, {} when idle", i, config_.cores[i],
                  config_.busy ? "spinning" : "sleeping");
   }
+  kernel_side_->start();
 }
 
 void Daemon::open_sockets() {
@@ -214,6 +207,7 @@ void Daemon::begin_stop() {
 
 void Daemon::finish_stop() {
   calls_->stop();
+  kernel_side_->stop();
   for (const auto& worker : workers_) worker->stop();
   spdlog::info("stopped");
 }

@@ -14,6 +14,7 @@
 #include "control/instance.h"
 #include "control/session_server.h"
 #include "daemon/applications.h"
+#include "daemon/exception.h"
 #include "daemon/routes.h"
 #include "daemon/worker_calls.h"
 #include "dataplane/mesh.h"
@@ -41,6 +42,7 @@ class Daemon {
   [[nodiscard]] WorkerCalls& calls() { return *calls_; }
   [[nodiscard]] Routes& routes() { return *routes_; }
   [[nodiscard]] const Applications& applications() const { return *applications_; }
+  [[nodiscard]] const KernelSide& kernel_side() const { return *kernel_side_; }
   [[nodiscard]] std::chrono::seconds uptime() const;
 
  private:
@@ -60,6 +62,7 @@ class Daemon {
   std::unique_ptr<Eal> eal_;
   std::vector<std::unique_ptr<Port>> ports_;
   std::unique_ptr<WorkerMesh> mesh_;  // null with one worker
+  std::unique_ptr<KernelSide> kernel_side_;
   std::unique_ptr<Routes> routes_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<WorkerCalls> calls_;

@@ -23,6 +23,15 @@ void add_link_local(std::vector<Prefix>& addresses, const MacAddress& mac) {
 
 }  // namespace
 
+std::string taken_interface(const std::string& device) {
+  if (!device.starts_with("net_af_packet") && !device.starts_with("net_af_xdp")) return {};
+  constexpr std::string_view kKey = ",iface=";
+  const size_t at = device.find(kKey);
+  if (at == device.npos) return {};
+  const size_t begin = at + kKey.size();
+  return device.substr(begin, device.find(',', begin) - begin);
+}
+
 void add_link_local(Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
   for (size_t i = 0; i < ports.size(); ++i) {
     add_link_local(config.ports[i].addresses, ports[i]->mac());
@@ -57,7 +66,7 @@ StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr
 
 WorkerOptions worker_options(const Config& config, const StackConfig& stack,
                              const std::vector<std::unique_ptr<Port>>& ports, WorkerMesh* mesh,
-                             uint32_t index) {
+                             uint32_t index, ExceptionPath* exception) {
   WorkerOptions options;
   options.index = index;
   options.count = static_cast<uint32_t>(config.cores.size());
@@ -68,6 +77,7 @@ WorkerOptions worker_options(const Config& config, const StackConfig& stack,
   options.stack = stack;
   options.stack.speaks_for_host = index == 0;
   options.mesh = mesh;
+  options.exception = exception;
   const ImpairConfig& impair = config.impair;
   options.impairment = {impair.seed,    impair.loss, impair.duplicate, impair.reorder,
                         impair.corrupt, impair.rx,   impair.tx};
@@ -102,6 +112,8 @@ PortOptions port_options(const Config& config, const PortConfig& port) {
   options.checksum_offload = port.checksum_offload == OffloadMode::automatic;
   options.rx_interrupts = !config.busy;
   for (const VlanConfig& v : port.vlans) options.vlans.push_back(v.id);
+  // Groups of the kernel's, OSPF's for example, are not known here.
+  options.all_multicast = port.exception.has_value();
   for (const InterfaceEntry& i : interfaces_of({port})) {
     for (const Prefix& p : i.addresses) options.all_multicast |= !p.address.is_v4();
   }

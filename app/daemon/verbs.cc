@@ -248,6 +248,34 @@ void link(Daemon& daemon, const ControlReply& reply) {
       });
 }
 
+// ---- the kernel beside it ----
+
+json::object exception_json(const PortConfig& port, const ExceptionPath::Figures& figures) {
+  json::array allow;
+  for (const ExceptionEntry& entry : port.exception->allow) {
+    const bool again = !allow.empty() && allow.back() == json::value(entry.text);
+    if (!again) allow.emplace_back(entry.text);  // a name may stand for several protocols
+  }
+  return {{"port", port.name},
+          {"tap", port.exception->tap},
+          {"allow", std::move(allow)},
+          {"rate", port.exception->rate},
+          {"to_kernel", figures.to_kernel},
+          {"from_kernel", figures.from_kernel},
+          {"refused", figures.refused},
+          {"lost", figures.lost}};
+}
+
+json::value exceptions(const Daemon& daemon) {
+  json::array out;
+  const ExceptionPath* const path = daemon.kernel_side().path();
+  for (uint32_t i = 0; path != nullptr && i < daemon.ports().size(); ++i) {
+    const PortConfig& port = daemon.config().ports[i];
+    if (port.exception) out.push_back(exception_json(port, path->figures(i)));
+  }
+  return out;
+}
+
 // ---- routes ----
 
 json::object route_json(const Routes::Row& row) {
@@ -426,6 +454,9 @@ void register_verbs(ControlServer& server, Daemon& daemon) {
   });
   server.handle("link",
                 [&daemon](const Request&, const ControlReply& reply) { link(daemon, reply); });
+  server.handle("exception", [&daemon](const Request&, const ControlReply& reply) {
+    reply.ok(exceptions(daemon));
+  });
   server.handle("drops", [&daemon](const Request& request, const ControlReply& reply) {
     reply.ok(drops_json(counters(daemon), flag(request, "all")));
   });

@@ -28,7 +28,7 @@ struct VlanDraft {
 };
 struct PortDraft {
   PortConfig port;
-  Field section, name, device;
+  Field section, name, device, exception;
   std::vector<Field> addresses;
   std::vector<VlanDraft> vlans;
 };
@@ -146,6 +146,30 @@ void read_vlans(const Field& f, PortDraft& d) {
   }
 }
 
+void read_exceptions(const Field& f, ExceptionPathConfig& d) {
+  for (const Field& item : f.list()) {
+    for (ExceptionEntry& entry : read_exception(item)) d.allow.push_back(std::move(entry));
+  }
+}
+
+constexpr Key<ExceptionPathConfig> kException[] = {
+    {"tap", [](const Field& f, ExceptionPathConfig& d) { d.tap = read_word(f, 15); }, true},
+    {"allow", read_exceptions, true},
+    {"rate",
+     [](const Field& f, ExceptionPathConfig& d) {
+       d.rate = static_cast<uint32_t>(f.integer(1, 10'000'000));
+     }},
+    {"queue",
+     [](const Field& f, ExceptionPathConfig& d) {
+       d.queue = f.size(uint64_t{128} << 10, uint64_t{64} << 20);
+     }},
+};
+
+void read_exception_path(const Field& f, PortDraft& d) {
+  d.exception = f;
+  read_section<ExceptionPathConfig>(f, kException, d.port.exception.emplace());
+}
+
 constexpr Key<PortDraft> kPort[] = {
     {"name",
      [](const Field& f, PortDraft& d) {
@@ -178,6 +202,7 @@ constexpr Key<PortDraft> kPort[] = {
      [](const Field& f, PortDraft& d) {
        d.port.tx_descriptors = static_cast<uint16_t>(f.power_of_two(64, 8192));
      }},
+    {"exception", read_exception_path},
 };
 
 void read_ports(const Field& f, Draft& d) {
@@ -464,6 +489,21 @@ void check_port_names(const Draft& d) {
   }
 }
 
+void check_taps(const Draft& d) {
+  std::set<std::string_view> taps;
+  for (const PortDraft& p : d.ports) {
+    if (!p.port.exception) continue;
+    const std::string& tap = p.port.exception->tap;
+    if (!taps.insert(tap).second) {
+      p.exception.fail("another port has the tap \"" + tap + '"', "give each port its own tap");
+    }
+    if (p.port.device.find(",iface=" + tap) != std::string::npos) {
+      p.exception.fail("tap \"" + tap + "\" is the interface of the port itself",
+                       "give the tap a name of its own");
+    }
+  }
+}
+
 constexpr uint16_t kMtuIpv6 = 1280;  // RFC 8200 5
 
 struct SeenAddress {
@@ -608,6 +648,7 @@ Config load_config(const std::filesystem::path& file, const Machine& machine) {
   if (draft.ports.empty()) draft.root.fail("ports: lists no port", "describe at least one port");
   complete_vlans(draft);
   check_port_names(draft);
+  check_taps(draft);
   check_all_addresses(draft);
   check_routes(draft);
   check_access(draft);
@@ -628,6 +669,7 @@ std::vector<std::string> config_keys() {
   add_keys<Draft>(keys, "workers.", kWorkers);
   add_keys<PortDraft>(keys, "ports[].", kPort);
   add_keys<VlanDraft>(keys, "ports[].vlans[].", kVlan);
+  add_keys<ExceptionPathConfig>(keys, "ports[].exception.", kException);
   add_keys<RouteDraft>(keys, "routes[].", kRoute);
   add_keys<Draft>(keys, "neighbors.", kNeighbors);
   add_keys<Draft>(keys, "fragments.", kFragments);

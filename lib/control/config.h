@@ -34,6 +34,19 @@ struct VlanConfig {
   std::vector<Prefix> addresses;
 };
 
+// What no socket wants and the kernel may have, by a tap on the same addresses.
+struct ExceptionEntry {
+  std::string text;  // as written: "tcp/22", "ospf"
+  uint8_t protocol = 0;
+  uint16_t first = 0, last = 0;  // tcp and udp: ports
+};
+struct ExceptionPathConfig {
+  std::string tap;  // name of the kernel's interface
+  std::vector<ExceptionEntry> allow;
+  uint32_t rate = 10'000;      // packets a second from each worker
+  uint64_t queue = 256 << 10;  // bytes, each way
+};
+
 struct PortConfig {
   std::string name;    // interface name that users see, unique
   std::string device;  // PCI address "0000:03:00.0" or vdev "net_af_packet0,iface=veth0"
@@ -44,6 +57,7 @@ struct PortConfig {
   uint16_t rx_descriptors = 1024;
   uint16_t tx_descriptors = 1024;
   std::vector<VlanConfig> vlans;
+  std::optional<ExceptionPathConfig> exception;
   std::string where;  // "file:line:column" of the device, for errors that show only at start
 };
 

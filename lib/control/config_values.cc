@@ -195,6 +195,39 @@ std::string read_device(const Field& f) {
   return text;
 }
 
+// Numbers of IANA's registry of assigned protocols. ICMP is one thing in both families.
+struct ProtocolName {
+  std::string_view name;
+  uint8_t number;
+};
+constexpr ProtocolName kProtocols[] = {
+    {"icmp", 1}, {"icmp", 58}, {"igmp", 2},  {"gre", 47},   {"esp", 50},
+    {"ah", 51},  {"ospf", 89}, {"pim", 103}, {"vrrp", 112}, {"sctp", 132},
+};
+
+std::vector<ExceptionEntry> read_exception(const Field& f) {
+  const std::string text = f.text();
+  const auto refuse = [&](const std::string& what) {
+    f.fail('"' + text + "\" " + what,
+           "write tcp/22, udp/500-600, tcp/any, a number like ip/89, or one of icmp, igmp, gre, "
+           "esp, ah, ospf, pim, vrrp, sctp");
+  };
+  if (text.starts_with("tcp/") || text.starts_with("udp/")) {
+    const PortRange range = read_port_range(f);
+    return {{text, range.protocol, range.first, range.last}};
+  }
+  std::vector<ExceptionEntry> entries;
+  for (const ProtocolName& p : kProtocols) {
+    if (text == p.name) entries.push_back({text, p.number, 0, 0});
+  }
+  if (!entries.empty()) return entries;
+  if (!text.starts_with("ip/")) refuse("is no protocol that is known by name");
+  const auto number = parse_integer(std::string_view(text).substr(3));
+  if (!number || *number > 255) refuse("is not a protocol number");
+  if (*number == IPPROTO_TCP || *number == IPPROTO_UDP) refuse("has ports");
+  return {{text, static_cast<uint8_t>(*number), 0, 0}};
+}
+
 PortRange read_port_range(const Field& f) {
   const std::string text = f.text();
   const auto refuse = [&] {

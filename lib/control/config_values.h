@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "base/address.h"
 #include "control/config.h"
@@ -26,6 +27,10 @@ MacAddress read_mac(const Field& f);
 
 // PCI address "0000:03:00.0" or virtual device "net_af_packet0,iface=veth0".
 std::string read_device(const Field& f);
+
+// What of IP the kernel may have: "tcp/22" and the like, "icmp", "ospf", or "ip/89". A name may
+// stand for several protocols.
+std::vector<ExceptionEntry> read_exception(const Field& f);
 
 // "tcp/80", "udp/5000-6000", "tcp/any".
 PortRange read_port_range(const Field& f);

@@ -14,6 +14,7 @@
 #include <system_error>
 #include <thread>
 
+#include "dataplane/exception_path.h"
 #include "dataplane/steering.h"
 #include "dataplane/worker_impl.h"
 
@@ -41,6 +42,7 @@ uint32_t longest_frame(const WorkerOptions& o) {
 StackConfig stack_config(const WorkerOptions& o) {
   StackConfig config = o.stack;
   config.owns_tuple = nullptr;
+  if (o.exception != nullptr) config.exception = o.exception->stack_config(o.index);
   if (o.count > 1) {
     config.opaque = const_cast<WorkerOptions*>(&o);
     config.owns_tuple = [](void* opaque, const Endpoint& local, const Endpoint& remote) {
@@ -62,13 +64,15 @@ Worker::Impl::Impl(Worker& w, const WorkerOptions& o)
       counters(stack.counters()),
       apps(stack, o.stack.max_apps),
       bell(o.mesh != nullptr ? o.mesh->bell(o.index) : own_bell.emplace()),
-      sleeper(o.ports, static_cast<uint16_t>(o.index), bell) {
+      sleeper(o.ports, static_cast<uint16_t>(o.index), bell),
+      sends_for_kernel(o.exception != nullptr && o.index == 0) {
   interface_of.assign(RTE_MAX_ETHPORTS, 0);
   for (uint16_t i = 0; i < options.ports.size(); ++i) {
     transmit_queues.push_back(
         std::make_unique<TransmitQueue>(*options.ports[i], options.index, options.mesh));
     interface_of[options.ports[i]->id()] = i;
   }
+  if (sends_for_kernel) options.exception->set_sender(&bell);
   const ImpairmentOptions& bad = options.impairment;
   if (bad.seed == 0) return;
   uint64_t stream = uint64_t{options.index} << 16;
@@ -106,6 +110,7 @@ uint32_t Worker::Impl::turn(Time time) noexcept {
   stages.mark(Stage::commands);
   stack.advance(now);
   stages.mark(Stage::timers);
+  if (sends_for_kernel) work += send_for_kernel();
   work += egress();
   work += publish();
   stages.mark(Stage::events);
@@ -163,7 +168,7 @@ void Worker::Impl::sleep() noexcept {
   sleeper.arm();
   apps.arm();
   const bool found = !mailbox.empty() || stopping.load(std::memory_order_relaxed) ||
-                     apps.pending() ||
+                     apps.pending() || (sends_for_kernel && options.exception->pending()) ||
                      (options.mesh != nullptr && options.mesh->pending(options.index));
   if (found || receive() > 0) {
     last_work = now;

@@ -18,7 +18,8 @@
 
 namespace postern {
 
-class Port;  // dpdk/port.h
+class ExceptionPath;  // dataplane/exception_path.h
+class Port;           // dpdk/port.h
 class Worker;
 
 enum class IdleMode : uint8_t { busy, adaptive };
@@ -39,8 +40,9 @@ struct WorkerOptions {
   // owns_tuple is the worker's to set. Interfaces as `ports`, with the ports' own offloads (less
   // where they are to be off).
   StackConfig stack;
-  WorkerMesh* mesh = nullptr;    // shared by all workers; null when there is one
-  ImpairmentOptions impairment;  // for tests
+  WorkerMesh* mesh = nullptr;          // shared by all workers; null when there is one
+  ImpairmentOptions impairment;        // for tests
+  ExceptionPath* exception = nullptr;  // the kernel beside it, shared by all workers; null: none
 };
 
 // A copy of counters that any thread may read.

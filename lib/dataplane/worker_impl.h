@@ -40,6 +40,7 @@ struct Worker::Impl {
   uint32_t receive_from(uint16_t interface) noexcept;
   uint32_t receive_handed_over() noexcept;
   uint32_t run_calls() noexcept;
+  uint32_t send_for_kernel() noexcept;
   uint32_t egress() noexcept;
   uint32_t flush_all() noexcept;
   uint32_t publish() noexcept;
@@ -67,6 +68,7 @@ struct Worker::Impl {
   Bell& bell;
   Bell attention;  // of the control thread
   Sleeper sleeper;
+  const bool sends_for_kernel;
   std::vector<std::unique_ptr<TransmitQueue>> transmit_queues;  // by interface
   std::vector<uint16_t> interface_of;                           // by DPDK's port id
   std::unique_ptr<Impairment> rx_impairment;

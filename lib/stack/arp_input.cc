@@ -4,8 +4,9 @@
 namespace postern {
 
 Drop StackCore::arp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept {
-  const ArpResponder::Answer answer =
-      arp_.input(wire::read_arp(packet, parsed), parsed.interface, now_);
+  const wire::ArpPacket arp = wire::read_arp(packet, parsed);
+  if (arp.operation == wire::ArpPacket::kReply) except_answer(packet, parsed);
+  const ArpResponder::Answer answer = arp_.input(arp, parsed.interface, now_);
   if (answer.drop == Drop::none) counters.add(Counter::arp_rx);
   if (answer.send) send_arp(answer.packet, answer.destination, parsed.interface);
   return answer.drop;

@@ -104,6 +104,7 @@ StackCore::StackCore(const StackConfig& config)
       path_mtu_(kPathMtus, derive(config, 11)),
       icmp_limit_(config.icmp_rate),
       reset_limit_(std::max<uint32_t>(config.icmp_rate, 1000)),
+      exceptions_(make_exceptions(config.exception)),
       isn_key_(derive_key(config, 3)),
       port_key_(derive_key(config, 4)),
       cookie_secret_(derive_key(config, 13)),

@@ -4,6 +4,7 @@
 //   input.cc       a burst: parse, find, hand to the protocol
 //   arp_input.cc nd_input.cc icmp_input.cc udp_input.cc tcp_input.cc tcp_open.cc syn_cookies.cc
 //                  the protocols
+//   exception.cc   what no socket wants and the kernel may have
 //   fragment_input.cc   fragments received, until they are a packet
 //   output.cc      egress: control frames, then sockets in turn; tcp_output.cc udp_output.cc
 //   operations.cc  what applications ask for
@@ -22,6 +23,7 @@
 #include "base/slab.h"
 #include "base/timer_wheel.h"
 #include "flow/flow_table.h"
+#include "flow/foreign_flows.h"
 #include "flow/listener_table.h"
 #include "ip/arp.h"
 #include "ip/interface.h"
@@ -44,6 +46,11 @@
 #include "wire/parse.h"
 
 namespace postern {
+
+// The flow that a received packet with ports belongs to.
+inline FlowKey key_of_packet(const ParsedPacket& p) noexcept {
+  return {p.source, p.source_port, p.destination, p.destination_port, p.protocol};
+}
 
 class StackCore {
  public:
@@ -155,6 +162,34 @@ class StackCore {
   // Also finds the interface of a tag.
   [[nodiscard]] Drop check_link(ParsedPacket& parsed) const noexcept;
   [[nodiscard]] Drop check_destination(const ParsedPacket& parsed) const noexcept;
+
+  // ---- exception.cc ----
+  struct Exceptions {
+    ExceptionConfig config;
+    struct Limits {
+      RateLimit unasked, answers;
+    };
+    std::vector<Limits> limits;  // by interface
+  };
+  [[nodiscard]] static std::unique_ptr<Exceptions> make_exceptions(const ExceptionConfig& config);
+  // For a packet that is not ours: passed to the kernel if that may have it, else `otherwise`.
+  Drop except(const RxPacket& packet, const ParsedPacket& parsed, Drop otherwise) noexcept {
+    return exceptions_ == nullptr ? otherwise : except_packet(packet, parsed, otherwise);
+  }
+  Drop except_packet(const RxPacket& packet, const ParsedPacket& parsed, Drop otherwise) noexcept;
+  // The same for an ICMP error, which belongs to who sent the packet that it quotes.
+  Drop except_error(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  // The kernel, too, has to hear the answers of neighbors.
+  void except_answer(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  [[nodiscard]] const ExceptionPolicy* policy_of(const ParsedPacket& parsed) const noexcept;
+  [[nodiscard]] bool foreign(const FlowKey& flow) const noexcept {
+    return exceptions_ != nullptr && exceptions_->config.conversations->contains(flow);
+  }
+  // A segment to a port where we listen, of a connection of the kernel's.
+  [[nodiscard]] bool answers_kernel(const ParsedPacket& parsed) const noexcept {
+    return exceptions_ != nullptr && policy_of(parsed) != nullptr && foreign(key_of_packet(parsed));
+  }
+  Drop pass(const RxPacket& packet, bool answer) noexcept;
 
   // ---- fragment_input.cc ----
   Drop fragment_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
@@ -397,6 +432,7 @@ class StackCore {
   PathMtuTable path_mtu_;
   RateLimit icmp_limit_;
   RateLimit reset_limit_;
+  std::unique_ptr<Exceptions> exceptions_;  // null: none
   std::array<uint64_t, 2> isn_key_;
   std::array<uint64_t, 2> port_key_;
   SynCookieSecret cookie_secret_;

@@ -27,7 +27,9 @@ Drop StackCore::icmp_input(const RxPacket& packet, const ParsedPacket& p) noexce
   const uint8_t echo = p.is_v6 ? wire::icmp6::echo_request : wire::icmp4::echo_request;
   if (type == echo) return code == 0 ? icmp_echo(packet, p) : Drop::icmp_ignored;
   const int error = p.is_v6 ? icmp6_errno(type, code) : icmp4_errno(type, code);
-  return error == 0 ? Drop::icmp_ignored : icmp_error(packet, p, error);
+  if (error == 0) return except(packet, p, Drop::icmp_ignored);
+  const Drop drop = icmp_error(packet, p, error);
+  return drop == Drop::icmp_ignored ? except_error(packet, p) : drop;
 }
 
 // RFC 792, RFC 1122 3.2.2.6, RFC 4443 4.2: the data comes back unchanged.

@@ -25,7 +25,7 @@ void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
   for (size_t i = 0; i < n; ++i) {
     const ParsedPacket& p = parsed[i];
     if (p.kind != PacketKind::tcp || p.drop != Drop::none || p.fragment) continue;
-    keys[count] = FlowKey(p.source, p.source_port, p.destination, p.destination_port, p.protocol);
+    keys[count] = key_of_packet(p);
     position[i] = static_cast<uint8_t>(count++);
   }
   if (count != 0) flows_.find_burst(keys.data(), count, flows.data(), key_of());
@@ -69,7 +69,9 @@ Drop StackCore::check_destination(const ParsedPacket& p) const noexcept {
 Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {
   if (p.kind == PacketKind::arp) return arp_input(packet, p);
   if (flow != kNoFlow) return tcp_input(packet, p, flow);  // the key proves the destination ours
-  if (const Drop drop = check_destination(p); drop != Drop::none) return drop;
+  if (const Drop drop = check_destination(p); drop != Drop::none) {
+    return p.destination.is_multicast() ? except(packet, p, drop) : drop;
+  }
   if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
   if (p.fragment) return fragment_input(packet, p);
   switch (p.kind) {
@@ -80,7 +82,7 @@ Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t
     case PacketKind::icmp:
       return icmp_input(packet, p);
     default:
-      return Drop::ip_unknown_protocol;
+      return except(packet, p, Drop::ip_unknown_protocol);
   }
 }
 

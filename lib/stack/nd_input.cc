@@ -31,6 +31,7 @@ void StackCore::add_addresses(const StackConfig& config) {
 Drop StackCore::nd_input(const RxPacket& packet, const ParsedPacket& p) noexcept {
   wire::NdMessage nd;
   if (const Drop drop = wire::read_nd(packet, p, &nd); drop != Drop::none) return drop;
+  if (nd.type == wire::icmp6::neighbor_advertisement) except_answer(packet, p);
   const NdResponder::Answer answer = nd_.input(nd, p.source, p.mac_source, p.interface, now_);
   if (answer.drop == Drop::none) counters.add(Counter::nd_rx);
   if (answer.send) send_nd(answer.message);

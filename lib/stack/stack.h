@@ -22,6 +22,7 @@
 #include "base/address.h"
 #include "base/counters.h"
 #include "base/time.h"
+#include "ip/exception_policy.h"
 #include "ip/route_table.h"
 #include "tcp/types.h"
 #include "wire/packet.h"
@@ -88,11 +89,28 @@ struct FragmentConfig {
   uint32_t memory_of_source = 512 << 10;  // of these, for one source
 };
 
+class ForeignFlows;  // flow/foreign_flows.h
+
+// What no socket wants and another stack on the same addresses, the kernel's, may have:
+// stack/exception.cc. What is referred to outlives the stack.
+struct ExceptionConfig {
+  struct Interface {
+    const ExceptionPolicy* policy = nullptr;  // null: nothing passes here
+    uint32_t rate = 0;                        // packets a second; for answers as many once more
+  };
+  std::vector<Interface> interfaces;            // by index; may be shorter than the interfaces
+  const ForeignFlows* conversations = nullptr;  // what the kernel has begun; null: no exceptions
+  // Takes a copy of the packet; false: no room.
+  bool (*pass)(void* opaque, const RxPacket& packet) noexcept = nullptr;
+  void* opaque = nullptr;
+};
+
 struct StackConfig {
   std::vector<InterfaceConfig> interfaces;
   std::vector<RouteConfig> routes;
   NeighborConfig neighbors;
   FragmentConfig fragments;
+  ExceptionConfig exception;
   TcpConfig tcp;
   uint32_t max_connections = 65536;
   uint32_t max_udp_sockets = 4096;

@@ -13,8 +13,7 @@ Drop StackCore::tcp_input(const RxPacket& packet, const ParsedPacket& p, uint32_
   if (const Drop drop = wire::parse_tcp(packet, p, &segment); drop != Drop::none) return drop;
   // The burst was looked up before its first packet was handled: flows may have come and gone.
   if (flow == kNoFlow || tcp_[flow].network_done) {
-    flow = flows_.find(
-        FlowKey(p.source, p.source_port, p.destination, p.destination_port, p.protocol), key_of());
+    flow = flows_.find(key_of_packet(p), key_of());
     if (flow == kNoFlow) return tcp_unmatched(packet, p, segment);
   }
   TcpSocket& socket = tcp_[flow];
@@ -62,7 +61,11 @@ Drop StackCore::tcp_unmatched(const RxPacket& packet, const ParsedPacket& p,
   const uint32_t index = listener_of(p);
   const bool syn =
       (segment.flags & (tcp_flag::syn | tcp_flag::ack | tcp_flag::rst)) == tcp_flag::syn;
-  if (index != kNoListener) {
+  if (index == kNoListener) {
+    const Drop excepted = except(packet, p, Drop::tcp_no_socket);
+    if (excepted != Drop::tcp_no_socket) return excepted;
+  } else {
+    if (!syn && answers_kernel(p)) return pass(packet, true);
     if ((segment.flags & tcp_flag::rst) != 0) return Drop::tcp_no_socket;
     Listener& listener = listeners_[index];
     if (syn) return tcp_passive_open(listener, p, segment, 0, false);

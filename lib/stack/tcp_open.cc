@@ -158,12 +158,11 @@ int StackCore::choose_port(TcpSocket& socket, const Endpoint& local, const Endpo
   for (uint32_t i = 0; i < range; ++i) {
     const auto port = static_cast<uint16_t>(config_.ephemeral_first + (start + i) % range);
     const Endpoint from{local.address, port};
+    const FlowKey key(remote, from, static_cast<uint8_t>(Protocol::tcp));
+    if (foreign(key)) continue;
     if (config_.owns_tuple != nullptr && !config_.owns_tuple(config_.opaque, from, remote))
       continue;
-    if (try_tuple(socket, FlowKey(remote, from, static_cast<uint8_t>(Protocol::tcp)), isn,
-                  reused)) {
-      return 0;
-    }
+    if (try_tuple(socket, key, isn, reused)) return 0;
   }
   return EADDRNOTAVAIL;
 }

@@ -9,8 +9,11 @@ Drop StackCore::udp_input(const RxPacket& packet, const ParsedPacket& p) noexcep
   const Endpoint remote{p.source, p.source_port};
   const uint32_t index = udp_table_.find(local, remote);
   if (index != UdpTable::kNone) return udp_deliver(udp_[index], packet, p);
-  icmp_port_unreachable(packet, p);
-  return udp_table_.connected_on(local.port) ? Drop::udp_not_connected_peer : Drop::udp_no_socket;
+  const Drop drop =
+      udp_table_.connected_on(local.port) ? Drop::udp_not_connected_peer : Drop::udp_no_socket;
+  const Drop excepted = except(packet, p, drop);
+  if (excepted == drop) icmp_port_unreachable(packet, p);
+  return excepted;
 }
 
 Drop StackCore::udp_deliver(UdpSocket& socket, const RxPacket& packet,

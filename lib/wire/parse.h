@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "wire/headers.h"
 #include "wire/packet.h"
 #include "wire/segment.h"
 
@@ -46,6 +47,13 @@ void parse_burst(std::span<const RxPacket> burst, ParsedPacket* out) noexcept;
 [[nodiscard]] inline std::span<const std::byte> payload(const RxPacket& packet,
                                                         const ParsedPacket& parsed) noexcept {
   return {packet.data + parsed.payload_offset, parsed.payload_length};
+}
+
+// Of an echo: kind icmp.
+[[nodiscard]] inline uint16_t icmp_identifier(const RxPacket& packet,
+                                              const ParsedPacket& parsed) noexcept {
+  const auto& icmp = *reinterpret_cast<const IcmpHeader*>(packet.data + parsed.l4_offset);
+  return static_cast<uint16_t>(icmp.rest.host() >> 16);
 }
 
 // The packet that an ICMP error quotes (RFC 792, RFC 4443 2.4): its addresses and the first 8 bytes

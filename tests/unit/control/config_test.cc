@@ -118,7 +118,9 @@ TEST_F(ConfigTest, EveryValueArrives) {
       "ports:\n"
       "  - {name: a, device: '0000:03:00.1', mac: '02:00:00:00:00:05', mtu: 9000,\n"
       "     addresses: [192.0.2.1/24, 192.0.2.9/24], checksum_offload: off,\n"
-      "     rx_descriptors: 256, tx_descriptors: 512}\n"
+      "     rx_descriptors: 256, tx_descriptors: 512,\n"
+      "     exception: {tap: t0, allow: [tcp/22, udp/500-600, icmp, ip/112], rate: 7, queue: "
+      "1MiB}}\n"
       "  - {name: b, device: 'net_memif0,role=server', addresses: [198.51.100.1/30]}\n"
       "routes: [{to: default, via: 192.0.2.254}, {to: 203.0.113.0/24, port: b, metric: 7}]\n"
       "neighbors: {reachable: 5s, entries: 64}\n"
@@ -146,6 +148,17 @@ TEST_F(ConfigTest, EveryValueArrives) {
   EXPECT_EQ(c.ports[0].checksum_offload, OffloadMode::off);
   EXPECT_EQ(c.ports[0].rx_descriptors, 256);
   EXPECT_EQ(c.ports[0].tx_descriptors, 512);
+  ASSERT_TRUE(c.ports[0].exception);
+  const ExceptionPathConfig& e = *c.ports[0].exception;
+  EXPECT_EQ(e.tap, "t0");
+  EXPECT_EQ(e.rate, 7u);
+  EXPECT_EQ(e.queue, 1u << 20);
+  ASSERT_EQ(e.allow.size(), 5u) << "icmp stands for two protocols";
+  EXPECT_EQ(e.allow[0].protocol, IPPROTO_TCP);
+  EXPECT_EQ(e.allow[1].last, 600);
+  EXPECT_EQ(e.allow[3].protocol, IPPROTO_ICMPV6);
+  EXPECT_EQ(e.allow[4].protocol, 112);
+  EXPECT_FALSE(c.ports[1].exception);
   ASSERT_EQ(c.routes.size(), 2u);
   EXPECT_EQ(c.routes[0].to, (Prefix{IpAddress::v4(0), 0}));
   EXPECT_EQ(c.routes[0].via, IpAddress::v4(0xc00002fe));
