@@ -182,6 +182,7 @@ TEST(TcpPacing, SwitchedOffNothingWaits) {
 
 // ---- urgent data ----
 
+// proves: MUST-62
 TEST(TcpUrgent, PointsBehindTheUrgentByte) {  // RFC 6093 3.1, RFC 9293 3.8.5
   Bench b;
   b.enter(S::established);
