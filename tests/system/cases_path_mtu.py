@@ -1,8 +1,13 @@
 """Path MTU discovery, RFC 1191 and 8201: a host behind a router whose link is narrower than ours."""
+import ctypes
 import hashlib
+import json
 import os
 import select
+import socket
 import subprocess
+import threading
+import time
 
 from harness import LINUX, POSTERN, WIRE, case, note, run, spawn, wait_until
 from pattern import Pattern
@@ -129,3 +134,83 @@ def datagrams_learn_the_path(world):
         assert send(1200, strict) == {"sent": 1200} and got(server) == 1200
         server.kill()
         server.wait()
+
+
+class Frames:
+    """Average length of the frames that the narrow link carries to the far host, from one look to the
+    next."""
+
+    def __init__(self):
+        self.bytes = self.packets = 0
+        self.average()
+
+    def average(self):
+        stats = json.loads(run("ip", "-j", "-s", "link", "show", "dev", "far0"))[0]["stats64"]["tx"]
+        length = (stats["bytes"] - self.bytes) / max(stats["packets"] - self.packets, 1)
+        self.bytes, self.packets = stats["bytes"], stats["packets"]
+        return length
+
+
+class FarReader(threading.Thread):
+    """Reads a stream of the pattern on the far host, a few MiB a second."""
+
+    def __init__(self, far):
+        super().__init__(daemon=True)
+        self.namespace = f"/proc/{far.holder.pid}/ns/net"
+        self.total, self.error, self.stop = 0, None, False
+        self.start()
+
+    def run(self):
+        try:
+            with open(self.namespace, encoding="ascii") as namespace:  # of this thread alone
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) != 0:
+                    raise OSError(ctypes.get_errno(), "setns")
+            with socket.create_connection((POSTERN, 7000), timeout=30) as sock:
+                self.read(sock)
+        except (AssertionError, OSError) as error:
+            self.error = error
+
+    def read(self, sock):
+        pattern = Pattern().block * 2
+        while not self.stop:
+            data = sock.recv(1 << 16, socket.MSG_WAITALL)
+            at = self.total % Pattern.BLOCK
+            assert data == pattern[at:at + len(data)], f"other bytes at {self.total}"
+            self.total += len(data)
+            time.sleep(0.01)
+
+    def advances(self, seconds):
+        """Whether something arrives in each of so many seconds."""
+        for _ in range(seconds):
+            before = self.total
+            time.sleep(1)
+            if self.error or self.total == before:
+                return False
+        return True
+
+
+def set_far_mtu(far, mtu):
+    run("ip", "link", "set", "far0", "mtu", mtu)
+    far.run("ip", "link", "set", "far0", "mtu", mtu)
+
+
+@case(seconds=90, alone=True)
+def black_hole_that_comes_and_goes(world):
+    """RFC 4821: a link becomes narrow, and the router says nothing. The stream goes on in smaller
+    segments, a probe that is lost does not stop it, and once the link is wide segments grow again."""
+    far = start(world, mtu=1500)
+    run("ip", "rule", "add", "to", POSTERN, "ipproto", "icmp", "blackhole", "pref", 1)
+    world.app("source", "--bytes", 1 << 30).expect_ready()
+    reader, frames = FarReader(far), Frames()
+    wait_until(lambda: reader.advances(1) and frames.average() > 1400, 10, "large segments")
+    set_far_mtu(far, 1280)
+    wait_until(lambda: reader.advances(1) and frames.average() < 1300, 20, "smaller segments")
+    assert reader.advances(7), "the stream stops for a probe"
+    assert frames.average() < 1300
+    timeouts = counters(world)["tcp_rto"]
+    set_far_mtu(far, 1500)
+    wait_until(lambda: reader.advances(1) and frames.average() > 1400, 30, "larger segments")
+    assert counters(world)["tcp_rto"] == timeouts
+    reader.stop = True
+    reader.join(10)
+    assert reader.error is None, reader.error
