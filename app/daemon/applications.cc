@@ -12,6 +12,7 @@
 
 #include "control/log.h"
 #include "control/units.h"
+#include "tcp/congestion.h"
 
 namespace postern {
 namespace {
@@ -34,8 +35,31 @@ std::vector<IpAddress> local_addresses(const Config& config) {
   return out;
 }
 
-SegmentOptions segment_options(const AccessRule& rule, uint32_t wanted_slots, uint32_t channels) {
+void add_network(shm_settings& settings, const Prefix& network, bool kernel) {
+  shm_network& to = settings.networks[settings.network_count++];
+  std::memcpy(to.address, network.address.data(), sizeof to.address);
+  to.bits = static_cast<uint8_t>(network.length + (network.address.is_v4() ? 96 : 0));
+  to.kernel = kernel;
+}
+
+shm_settings settings_of(const Config& config) {
+  shm_settings settings{};
+  settings.receive_buffer = config.tcp.receive_buffer;
+  settings.both_sides = config.programs.both;
+  settings.congestion = config.tcp.congestion;
+  static_assert(kCongestionCount <= SHM_MAX_CONGESTION);
+  for (const std::string_view name : kCongestionNames) {
+    name.copy(settings.congestion_names[settings.congestion_count++], SHM_CONGESTION_NAME - 1);
+  }
+  for (const Prefix& network : config.programs.kernel) add_network(settings, network, true);
+  for (const Prefix& network : config.programs.postern) add_network(settings, network, false);
+  return settings;
+}
+
+SegmentOptions segment_options(const AccessRule& rule, uint32_t wanted_slots, uint32_t channels,
+                               const shm_settings& settings) {
   SegmentOptions options;
+  options.settings = settings;
   options.channels = channels;
   options.slots = wanted_slots == 0
                       ? rule.sockets
@@ -91,6 +115,7 @@ Applications::Applications(boost::asio::io_context& io, const Config& config, Wo
                            uint16_t ephemeral_first, uint16_t ephemeral_last, uint16_t max_apps)
     : io_(io),
       config_file_(config.file),
+      settings_(settings_of(config)),
       policy_(config.access),
       calls_(calls),
       ports_(local_addresses(config), ephemeral_first, ephemeral_last),
@@ -150,7 +175,7 @@ Application& Applications::create(const SessionPtr& session, const AccessRule& r
   app->session = session;
   const auto channels = static_cast<uint32_t>(calls_.workers());
   app->rights = std::make_unique<AppRights>(rule.connect);
-  app->segment = AppSegment::create(segment_options(rule, request.slots, channels));
+  app->segment = AppSegment::create(segment_options(rule, request.slots, channels, settings_));
   for (uint32_t c = 0; c < channels; ++c) {
     app->channels.push_back(std::make_unique<Channel>(*app->segment, c));
     app->channels.back()->set_rights(app->rights.get());

@@ -91,6 +91,7 @@ class Applications final : public SessionHandler {
 
   boost::asio::io_context& io_;
   std::string config_file_;
+  const shm_settings settings_;
   AccessPolicy policy_;
   WorkerCalls& calls_;
   PortTable ports_;

@@ -112,7 +112,7 @@ static inline void shm_fence(void) {
 
 #define SHM_MAGIC UINT32_C(0x4e525350) /* "PSRN" */
 #define SHM_VERSION_MAJOR 1
-#define SHM_VERSION_MINOR 1
+#define SHM_VERSION_MINOR 2
 #define SHM_DEFAULT_SOCKET_PATH "/run/postern/postern.sock"
 
 enum {
@@ -135,7 +135,8 @@ enum shm_region_kind {
   SHM_REGION_COMMAND_RING = 6,   /* client segment: struct shm_command[] */
   SHM_REGION_REQUESTS = 7,       /* client segment: struct shm_request[client_slots] */
   SHM_REGION_TX_POOL = 8,        /* client segment: transmit payload, laid out by the client */
-  SHM_REGION_SCRATCH = 9         /* client segment: never read by the daemon */
+  SHM_REGION_SCRATCH = 9,        /* client segment: never read by the daemon */
+  SHM_REGION_SETTINGS = 10       /* daemon segment: struct shm_settings. Since minor version 2. */
 };
 
 struct shm_region {
@@ -180,6 +181,35 @@ SHM_ASSERT(sizeof(struct shm_header) == 128, "shm_header layout");
  * for its map of the transmit region. */
 #define SHM_SCRATCH_BYTES(slots, tx_bytes) \
   (UINT64_C(16384) + UINT64_C(256) * (slots) + (uint64_t)(tx_bytes) / 64)
+
+/* ---- what the configuration says to clients; written before attach ---- */
+
+enum {
+  SHM_MAX_NETWORKS = 64,
+  SHM_MAX_CONGESTION = 8,
+  SHM_CONGESTION_NAME = 16 /* bytes, with the zero at the end */
+};
+
+struct shm_network { /* of `programs:`; the longest that covers an address decides */
+  uint8_t address[16];
+  uint8_t bits;   /* of the 128 */
+  uint8_t kernel; /* 1: sockets with such an address are the kernel's; 0: Postern's */
+  uint8_t reserved[6];
+};
+
+struct shm_settings {
+  uint32_t receive_buffer; /* bytes, of a stream socket without SO_RCVBUF */
+  uint16_t network_count;
+  uint8_t both_sides; /* 1: wildcard listeners of programs serve the kernel's side as well */
+  uint8_t congestion; /* index of the default algorithm */
+  uint8_t congestion_count;
+  uint8_t reserved[7];
+  char congestion_names[SHM_MAX_CONGESTION]
+                       [SHM_CONGESTION_NAME]; /* by SHM_OPT_CONGESTION's value */
+  struct shm_network networks[SHM_MAX_NETWORKS];
+};
+SHM_ASSERT(sizeof(struct shm_network) == 24, "shm_network layout");
+SHM_ASSERT(sizeof(struct shm_settings) == 16 + 8 * 16 + 64 * 24, "shm_settings layout");
 
 /* ---- channel control: one writer a line ---- */
 
@@ -257,7 +287,9 @@ struct shm_request {
   uint8_t remote_address[16];
   uint16_t local_port;  /* host order; 0: the daemon chooses */
   uint16_t remote_port; /* host order */
-  uint8_t reserved[28];
+  uint16_t zone;        /* the interface that a link-local remote address is on, plus 1; 0: not
+                           said (RFC 4007). Since minor version 2. */
+  uint8_t reserved[26];
 };
 SHM_ASSERT(sizeof(struct shm_request) == 64, "shm_request layout");
 
@@ -336,7 +368,7 @@ struct shm_datagram {
   uint8_t local[16];   /* receive: destination address; SENDTO: source, all zero to choose */
   uint8_t ttl;         /* receive: as arrived; SENDTO: 0 for the socket's */
   uint8_t is_v6;
-  uint16_t interface;
+  uint16_t interface; /* receive: index; SENDTO: index plus 1, as shm_request.zone */
   uint32_t reserved;
 };
 SHM_ASSERT(sizeof(struct shm_datagram) == 48, "shm_datagram layout");

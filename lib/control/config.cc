@@ -394,6 +394,34 @@ void read_access(const Field& f, Draft& d) {
   }
 }
 
+// ---- programs: ----
+
+// As many as the shared memory has room for (shm_settings).
+constexpr size_t kMostNetworks = 64;
+
+void read_networks(const Field& f, Draft& d, std::vector<Prefix> ProgramsConfig::*list) {
+  ProgramsConfig& programs = d.config.programs;
+  for (const Field& item : f.list()) {
+    if (programs.kernel.size() + programs.postern.size() + 1 >= kMostNetworks) {
+      item.fail("too many networks", "list at most 63 in kernel and postern together");
+    }
+    const Prefix network = read_destination(item);
+    for (const auto& other : {programs.kernel, programs.postern}) {
+      if (std::find(other.begin(), other.end(), network) != other.end()) {
+        item.fail(network.to_string() + " is listed twice", "a network has one side");
+      }
+    }
+    (programs.*list).push_back(network);
+    if (item.text() == "default") (programs.*list).push_back({IpAddress{}, 0});  // ::/0 too
+  }
+}
+
+constexpr Key<Draft> kPrograms[] = {
+    {"kernel", [](const Field& f, Draft& d) { read_networks(f, d, &ProgramsConfig::kernel); }},
+    {"postern", [](const Field& f, Draft& d) { read_networks(f, d, &ProgramsConfig::postern); }},
+    {"both", [](const Field& f, Draft& d) { d.config.programs.both = f.boolean(); }},
+};
+
 // ---- control:, log:, impair: ----
 
 void read_control_group(const Field& f, Draft& d) {
@@ -443,6 +471,7 @@ constexpr Key<Draft> kRoot[] = {
        read_section<Draft>(f, kTcp, d);
      }},
     {"access", read_access},
+    {"programs", [](const Field& f, Draft& d) { read_section<Draft>(f, kPrograms, d); }},
     {"control", [](const Field& f, Draft& d) { read_section<Draft>(f, kControl, d); }},
     {"log", [](const Field& f, Draft& d) { read_section<Draft>(f, kLog, d); }},
     {"impair", [](const Field& f, Draft& d) { read_section<Draft>(f, kImpair, d); }},
@@ -675,6 +704,7 @@ std::vector<std::string> config_keys() {
   add_keys<Draft>(keys, "fragments.", kFragments);
   add_keys<Draft>(keys, "tcp.", kTcp);
   add_keys<AccessDraft>(keys, "access[].", kAccess);
+  add_keys<Draft>(keys, "programs.", kPrograms);
   add_keys<Draft>(keys, "control.", kControl);
   add_keys<Draft>(keys, "log.", kLog);
   add_keys<Draft>(keys, "impair.", kImpair);

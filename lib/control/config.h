@@ -98,6 +98,13 @@ struct AccessRule {
   uint32_t applications = 64;  // attached at once
 };
 
+// Whose an address is, for programs that `postern run` starts. The longest network decides.
+struct ProgramsConfig {
+  std::vector<Prefix> kernel;   // sockets with such an address are the kernel's
+  std::vector<Prefix> postern;  // exceptions from those
+  bool both = false;            // a wildcard listener serves the kernel's interfaces as well
+};
+
 struct ImpairConfig {
   uint64_t seed = 0;
   double loss = 0, duplicate = 0, reorder = 0, corrupt = 0;  // probabilities 0..1
@@ -132,6 +139,8 @@ struct Config {
   TcpConfig tcp;
   // access:
   std::vector<AccessRule> access;
+  // programs:
+  ProgramsConfig programs;
   // control:
   std::filesystem::path app_socket = "/run/postern/postern.sock";
   std::filesystem::path control_socket = "/run/postern/control.sock";

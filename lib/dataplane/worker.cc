@@ -25,7 +25,7 @@ constexpr uint32_t kHousekeeping = 256;  // turns
 constexpr Duration kBlockedNap = 1ms;    // something waits that wakes nobody: a full ring, a device
 
 uint32_t pool_size(const WorkerOptions& o) {
-  uint32_t buffers = 2 * kTxBurst + 512 + 4 * Impairment::kHeld;
+  uint32_t buffers = 2 * kTxBurst + kTxBudget + 512 + 4 * Impairment::kHeld;
   if (o.count > 1) buffers += 2 * 1024;  // in the rings to the others
   for (const Port* port : o.ports) {
     buffers += port->options().tx_descriptors + TransmitQueue::kCapacity;
@@ -66,7 +66,8 @@ Worker::Impl::Impl(Worker& w, const WorkerOptions& o)
       bell(o.mesh != nullptr ? o.mesh->bell(o.index) : own_bell.emplace()),
       sleeper(o.ports, static_cast<uint16_t>(o.index), bell),
       sends_for_kernel(o.exception != nullptr && o.index == 0) {
-  interface_of.assign(RTE_MAX_ETHPORTS, 0);
+  interface_of.assign(kLoopPort + 1, 0);
+  interface_of[kLoopPort] = stack.loop();
   for (uint16_t i = 0; i < options.ports.size(); ++i) {
     transmit_queues.push_back(
         std::make_unique<TransmitQueue>(*options.ports[i], options.index, options.mesh));
@@ -83,6 +84,7 @@ Worker::Impl::Impl(Worker& w, const WorkerOptions& o)
 }
 
 Worker::Impl::~Impl() {
+  rte_pktmbuf_free_bulk(looped.data(), static_cast<unsigned>(looped_count));
   rte_pktmbuf_free_bulk(spare.data() + first_spare, static_cast<unsigned>(kTxBurst - first_spare));
 }
 

@@ -251,7 +251,7 @@ int WorkerApps::connect(App& app, SocketRef socket, Time now) noexcept {
   const shm_request r = app.channel->request(socket.slot);
   if (!may_connect(app, socket, r)) return EACCES;
   const int error = stack_.connect(socket, endpoint(r.local_address, r.local_port),
-                                   endpoint(r.remote_address, r.remote_port), now);
+                                   endpoint(r.remote_address, r.remote_port), now, r.zone);
   if (error == 0) publish_socket(socket);
   return error;
 }
@@ -261,7 +261,7 @@ int WorkerApps::send_datagram(App& app, SocketRef socket, const shm_command& c, 
   if (!app.channel->datagram(c, &d)) return 0;  // the channel knows why
   return stack_.send_datagram(socket, c.length, c.offset + sizeof(shm_datagram), d.length,
                               IpAddress::v6(d.local), endpoint(d.address, d.port), d.tos, d.ttl,
-                              now, (c.flags & SHM_CMD_WANT_TX) != 0);
+                              now, (c.flags & SHM_CMD_WANT_TX) != 0, d.interface);
 }
 
 // The socket never came to be, so the stack has no event for it.

@@ -24,6 +24,8 @@ namespace postern {
 
 inline constexpr size_t kRxBurst = 64;
 inline constexpr size_t kTxBurst = 64;
+inline constexpr size_t kTxBudget = 256;                 // frames a turn
+inline constexpr uint16_t kLoopPort = RTE_MAX_ETHPORTS;  // no device has this number
 inline constexpr uint32_t kMailbox = 256;
 
 struct Worker::Impl {
@@ -39,6 +41,7 @@ struct Worker::Impl {
   uint32_t receive() noexcept;
   uint32_t receive_from(uint16_t interface) noexcept;
   uint32_t receive_handed_over() noexcept;
+  uint32_t receive_looped() noexcept;
   uint32_t run_calls() noexcept;
   uint32_t send_for_kernel() noexcept;
   uint32_t egress() noexcept;
@@ -55,6 +58,7 @@ struct Worker::Impl {
   bool refill() noexcept;
   void transmit(rte_mbuf* packet, uint16_t interface) noexcept;
   void send(rte_mbuf* packet, uint16_t interface) noexcept;
+  void loop(rte_mbuf* packet) noexcept;
   void release_held() noexcept;
   [[nodiscard]] Duration time_to_sleep() const noexcept;
 
@@ -70,7 +74,7 @@ struct Worker::Impl {
   Sleeper sleeper;
   const bool sends_for_kernel;
   std::vector<std::unique_ptr<TransmitQueue>> transmit_queues;  // by interface
-  std::vector<uint16_t> interface_of;                           // by DPDK's port id
+  std::vector<uint16_t> interface_of;                           // by DPDK's port id, and kLoopPort
   std::unique_ptr<Impairment> rx_impairment;
   std::vector<std::unique_ptr<Impairment>> tx_impairment;  // by interface; empty: none
 
@@ -84,7 +88,9 @@ struct Worker::Impl {
   std::array<rte_mbuf*, kTxBurst> spare{};
   std::array<TxFrame, kTxBurst> frames{};
   size_t first_spare = kTxBurst;
-  bool starved = false;  // the pool had none at the last try
+  bool starved = false;                       // the pool had none at the last try
+  std::array<rte_mbuf*, kTxBudget> looped{};  // sent to ourselves in this turn
+  size_t looped_count = 0;
 
   SpscRing<WorkerCall*> mailbox{kMailbox};
   SpscRing<WorkerCall*> done{kMailbox};

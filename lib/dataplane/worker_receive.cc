@@ -1,5 +1,6 @@
 // From the device to the stack: burst, impairment, hand-over to the worker that owns the flow.
 #include <algorithm>
+#include <utility>
 
 #include "dataplane/edge.h"
 #include "dataplane/steering.h"
@@ -11,6 +12,7 @@ namespace postern {
 uint32_t Worker::Impl::receive() noexcept {
   uint32_t received = 0;
   for (uint16_t i = 0; i < options.ports.size(); ++i) received += receive_from(i);
+  if (looped_count > 0) received += receive_looped();
   if (options.count > 1) {
     received += receive_handed_over();
     stages.mark(Stage::input);
@@ -121,6 +123,15 @@ uint32_t Worker::Impl::receive_handed_over() noexcept {
     total += n + m;
   }
   return static_cast<uint32_t>(total);
+}
+
+uint32_t Worker::Impl::receive_looped() noexcept {
+  size_t count = std::exchange(looped_count, 0);
+  const auto received = static_cast<uint32_t>(count);
+  if (options.count > 1) count = hand_over(stack.loop(), looped.data(), count);
+  deliver(looped.data(), count);
+  stages.mark(Stage::input);
+  return received;
 }
 
 void Worker::Impl::deliver(rte_mbuf** packets, size_t n) noexcept {

@@ -32,14 +32,22 @@ uint32_t host_mask(uint8_t length) { return length >= 32 ? 0 : UINT32_MAX >> len
 }  // namespace
 
 void InterfaceTable::add(Interface interface) {
-  for (const Prefix& prefix : interface.addresses) local_.push_back(prefix.address);
-  std::sort(local_.begin(), local_.end());
+  for (const Prefix& prefix : interface.addresses) add_local(prefix.address);
   if (interface.vlan != 0) {
     const size_t at = interface.port * kTags + interface.vlan;
     if (of_vlan_.size() <= at) of_vlan_.resize((interface.port + 1) * kTags, kNone);
     of_vlan_[at] = static_cast<uint16_t>(interfaces_.size());
   }
   interfaces_.push_back(std::move(interface));
+  ++loop_;
+}
+
+// What never leaves memory needs no checksum.
+void InterfaceTable::add_loop(uint16_t mtu) {
+  interfaces_.push_back({.mac = {},
+                         .mtu = mtu,
+                         .offloads = {.ip_checksum = true, .l4_checksum = true},
+                         .addresses = {}});
 }
 
 void InterfaceTable::reserve(uint16_t interface, size_t more_addresses) {
@@ -50,10 +58,15 @@ void InterfaceTable::reserve(uint16_t interface, size_t more_addresses) {
 
 void InterfaceTable::assign(uint16_t interface, const Prefix& address) noexcept {
   interfaces_[interface].addresses.push_back(address);
-  local_.insert(std::upper_bound(local_.begin(), local_.end(), address.address), address.address);
+  add_local(address.address);
 }
 
-bool InterfaceTable::is_local(const IpAddress& address) const noexcept {
+void InterfaceTable::add_local(const IpAddress& address) noexcept {
+  local_.insert(std::upper_bound(local_.begin(), local_.end(), address), address);
+  local_filter_ |= uint64_t{1} << (address.data()[15] & 63);
+}
+
+bool InterfaceTable::find_local(const IpAddress& address) const noexcept {
   constexpr size_t kScan = 8;  // below this a scan beats the branches of a search
   if (local_.size() > kScan) return std::binary_search(local_.begin(), local_.end(), address);
   return std::find(local_.begin(), local_.end(), address) != local_.end();

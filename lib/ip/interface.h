@@ -24,6 +24,9 @@ struct Interface {
 class InterfaceTable {
  public:
   void add(Interface interface);
+  // The interface on which the host talks to itself; after the last add(). It is not counted in
+  // size() and has no address.
+  void add_loop(uint16_t mtu);
   // One more address, as it becomes ours (RFC 4862). The caller has reserved the room.
   void assign(uint16_t interface, const Prefix& address) noexcept;
   void reserve(uint16_t interface, size_t more_addresses);
@@ -36,13 +39,16 @@ class InterfaceTable {
   }
   [[nodiscard]] bool has_vlans() const noexcept { return !of_vlan_.empty(); }
 
-  [[nodiscard]] size_t size() const noexcept { return interfaces_.size(); }
+  [[nodiscard]] size_t size() const noexcept { return loop_; }
+  [[nodiscard]] uint16_t loop() const noexcept { return loop_; }
   [[nodiscard]] const Interface& operator[](size_t index) const noexcept {
     return interfaces_[index];
   }
 
   // A unicast address that belongs to some interface.
-  [[nodiscard]] bool is_local(const IpAddress& address) const noexcept;
+  [[nodiscard]] bool is_local(const IpAddress& address) const noexcept {
+    return (local_filter_ >> (address.data()[15] & 63) & 1) != 0 && find_local(address);
+  }
   // Limited broadcast or the directed broadcast of a prefix of `interface`.
   [[nodiscard]] bool is_broadcast(const IpAddress& address, uint16_t interface) const noexcept;
   // Our address to use towards `destination` out of `interface`; nullptr: none of that family.
@@ -53,10 +59,14 @@ class InterfaceTable {
 
  private:
   static constexpr size_t kTags = 4096;
+  void add_local(const IpAddress& address) noexcept;
+  [[nodiscard]] bool find_local(const IpAddress& address) const noexcept;
   [[nodiscard]] const IpAddress* select_source_v6(const IpAddress& destination,
                                                   uint16_t interface) const noexcept;
   std::vector<Interface> interfaces_;
+  uint16_t loop_ = 0;              // index; as many as were added
   std::vector<IpAddress> local_;   // sorted
+  uint64_t local_filter_ = 0;      // of what is in local_: bit by the last byte
   std::vector<uint16_t> of_vlan_;  // by port and tag; empty without VLANs
 };
 

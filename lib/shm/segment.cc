@@ -144,7 +144,7 @@ std::unique_ptr<AppSegment> AppSegment::create(const SegmentOptions& options) {
   Impl& impl = *segment->impl_;
   const SegmentOptions& o = segment->options_;
 
-  Layout daemon(kDaemonRegions * o.channels);
+  Layout daemon(kDaemonRegions * o.channels + 1);
   Layout client(kClientRegions * o.channels);
   for (uint32_t c = 0; c < o.channels; ++c) {
     Impl::Regions r;
@@ -161,6 +161,8 @@ std::unique_ptr<AppSegment> AppSegment::create(const SegmentOptions& options) {
     impl.regions.push_back(r);
   }
 
+  const uint64_t settings = daemon.add(SHM_REGION_SETTINGS, 0, sizeof(shm_settings));
+
   impl.daemon.create("postern-daemon", daemon.size());
   impl.client.create("postern-client", client.size());
   for (const Impl::Regions& r : impl.regions) {
@@ -172,6 +174,7 @@ std::unique_ptr<AppSegment> AppSegment::create(const SegmentOptions& options) {
   }
   write_header(impl.daemon, o, daemon);
   write_header(impl.client, o, client);
+  std::memcpy(impl.daemon.base + settings, &o.settings, sizeof o.settings);
   // The daemon's own mapping stays writable; every later one of the daemon segment cannot be.
   impl.daemon.seal(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
   impl.client.seal(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);

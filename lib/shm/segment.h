@@ -21,6 +21,7 @@ struct SegmentOptions {
   uint32_t event_entries = 4096;
   uint64_t rx_pool_bytes = 64 << 20;  // per channel, multiple of 64 KiB
   uint64_t tx_pool_bytes = 64 << 20;  // per channel, multiple of 64 KiB
+  shm_settings settings{};            // told to the client
 };
 
 // Owns the memory files, their mappings and the doorbells. create() throws std::system_error when

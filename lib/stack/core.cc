@@ -13,11 +13,13 @@ constexpr uint32_t kPathMtus = 1024;  // destinations remembered
 constexpr size_t kTimerBudget = 256;  // timers per turn
 constexpr uint32_t kLinkHeader = 18;
 
-uint32_t largest_frame(const StackConfig& config) {
-  uint32_t mtu = 576;
-  for (const InterfaceConfig& i : config.interfaces) mtu = std::max<uint32_t>(mtu, i.mtu);
-  return mtu + kLinkHeader;
+uint16_t largest_mtu(const StackConfig& config) {
+  uint16_t mtu = 576;
+  for (const InterfaceConfig& i : config.interfaces) mtu = std::max(mtu, i.mtu);
+  return mtu;
 }
+
+uint32_t largest_frame(const StackConfig& config) { return largest_mtu(config) + kLinkHeader; }
 
 // An independent secret for each use.
 HashSecret derive(const StackConfig& config, uint64_t use) {
@@ -68,6 +70,7 @@ InterfaceTable make_interfaces(const StackConfig& config) {
     }
     table.add(std::move(interface));
   }
+  table.add_loop(largest_mtu(config));
   return table;
 }
 
@@ -124,6 +127,7 @@ StackCore::StackCore(const StackConfig& config)
   ctx_.config = &config_.tcp;
   ctx_.counters = &counters;
   ctx_.ranges = &ranges_;
+  neighbors_.add_permanent(kOurselves, interfaces_.loop(), MacAddress{});
   add_addresses(config);
 }
 
@@ -137,10 +141,14 @@ void StackCore::set_routes(const RouteTable* routes) noexcept {
   neighbors_.forget_handles();
 }
 
-// Link-local addresses are on the link that they came from; that they have no route does not
-// matter.
+// What is ours is here, whatever the routes say. Link-local addresses are on the link that they
+// came from; that they have no route does not matter.
 int StackCore::next_hop(const IpAddress& destination, uint16_t link, NextHop* out,
                         const FlowKey* flow) const noexcept {
+  if (interfaces_.is_local(destination)) {
+    *out = {interfaces_.loop(), kOurselves};
+    return 0;
+  }
   if (destination.is_link_local() && link != kNoInterface) {
     *out = {link, destination};
     return 0;
@@ -172,9 +180,11 @@ Drop StackCore::drop_of_route(int error) noexcept {
   return error == EHOSTUNREACH ? Drop::ip_route_unreachable : Drop::ip_no_route;
 }
 
-// IPv4: an address of the router's network; IPv6: RFC 6724, which looks at the destination.
+// IPv4: an address of the router's network; IPv6: RFC 6724, which looks at the destination. To
+// ourselves we speak from the address spoken to.
 const IpAddress* StackCore::source_for(const IpAddress& destination,
                                        const NextHop& hop) const noexcept {
+  if (hop.interface == interfaces_.loop()) return &destination;
   return interfaces_.select_source(destination.is_v4() ? hop.address : destination, hop.interface);
 }
 

@@ -66,6 +66,7 @@ class StackCore {
 
   // ---- output.cc ----
   [[nodiscard]] size_t egress(Time now, std::span<TxFrame> frames) noexcept;
+  [[nodiscard]] uint16_t loop() const noexcept { return interfaces_.loop(); }
   [[nodiscard]] bool wants_egress() const noexcept;
 
   // ---- sockets.cc ----
@@ -76,12 +77,13 @@ class StackCore {
 
   // ---- operations.cc ----
   int open_tcp(SocketRef ref, Time now) noexcept;
-  int connect(SocketRef ref, const Endpoint& local, const Endpoint& remote, Time now) noexcept;
+  int connect(SocketRef ref, const Endpoint& local, const Endpoint& remote, Time now,
+              uint16_t zone) noexcept;
   int send(SocketRef ref, uint64_t offset, uint32_t length, bool more, bool want_tx,
            Time now) noexcept;
   int send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
                     const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
-                    Time now, bool want_tx = false) noexcept;
+                    Time now, bool want_tx, uint16_t zone) noexcept;
   int consumed(SocketRef ref, uint32_t rx_head, Time now) noexcept;
   int shutdown(SocketRef ref, bool read, bool write, Time now) noexcept;
   int close(SocketRef ref, bool abort, uint32_t rx_head, Time now) noexcept;
@@ -118,6 +120,7 @@ class StackCore {
   static constexpr MacAddress kBroadcastMac{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
   static constexpr uint16_t kNoInterface = UINT16_MAX;
+  static constexpr IpAddress kOurselves{};  // the neighbor on InterfaceTable::loop()
   struct NextHop {
     uint16_t interface = 0;
     IpAddress address;
@@ -136,14 +139,21 @@ class StackCore {
     random_ = random_ * 0x5851f42d4c957f2dU + 0x14057b7ef767814fU;
     return static_cast<uint32_t>(random_ >> 32);
   }
-  // 0 or the errno of having no way. `link`: the interface that a link-local destination is on, if
-  // it is known. `flow` chooses among equal routes; nullptr: the destination does.
+  // 0 or the errno of having no way; to ourselves it is InterfaceTable::loop(). `link`: the
+  // interface that a link-local destination is on, if it is known. `flow` chooses among equal
+  // routes; nullptr: the destination does.
   [[nodiscard]] int next_hop(const IpAddress& destination, uint16_t link, NextHop* out,
                              const FlowKey* flow = nullptr) const noexcept;
+  // The interface of a zone; kNoInterface: the routes decide.
+  [[nodiscard]] uint16_t link_of(uint16_t zone) const noexcept {
+    if (interfaces_.size() == 1) return 0;
+    return zone == 0 || zone > interfaces_.size() ? kNoInterface : static_cast<uint16_t>(zone - 1);
+  }
   [[nodiscard]] int find_path(const IpAddress& destination, Path* path,
                               uint16_t link = kNoInterface, const FlowKey* flow = nullptr) noexcept;
   [[nodiscard]] static Drop drop_of_route(int error) noexcept;
-  // Our address towards a destination behind a next hop; nullptr: none of its family.
+  // Our address towards a destination behind a next hop; nullptr: none of its family. May point to
+  // `destination`.
   [[nodiscard]] const IpAddress* source_for(const IpAddress& destination,
                                             const NextHop& hop) const noexcept;
   // What is known of the path, the link's own MTU if nothing is.
@@ -161,6 +171,7 @@ class StackCore {
   Drop dispatch(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
   // Also finds the interface of a tag.
   [[nodiscard]] Drop check_link(ParsedPacket& parsed) const noexcept;
+  [[nodiscard]] bool forged(const ParsedPacket& parsed) const noexcept;
   [[nodiscard]] Drop check_destination(const ParsedPacket& parsed) const noexcept;
 
   // ---- exception.cc ----
@@ -284,7 +295,7 @@ class StackCore {
   Drop cookie_open(Listener& listener, const RxPacket& packet, const ParsedPacket& parsed,
                    const TcpSegment& ack) noexcept;
   [[nodiscard]] int tcp_active_open(TcpSocket& socket, const Endpoint& local,
-                                    const Endpoint& remote) noexcept;
+                                    const Endpoint& remote, uint16_t zone) noexcept;
   [[nodiscard]] int choose_port(TcpSocket& socket, const Endpoint& local, const Endpoint& remote,
                                 uint32_t* isn, bool* reused) noexcept;
   [[nodiscard]] bool try_tuple(TcpSocket& socket, const FlowKey& key, uint32_t* isn,
@@ -353,7 +364,7 @@ class StackCore {
 
   // ---- operations.cc ----
   int set_listener_option(Listener& listener, SocketOption option, uint32_t value) noexcept;
-  void udp_connect(UdpSocket& socket, const Endpoint& remote) noexcept;
+  void udp_connect(UdpSocket& socket, const Endpoint& remote, uint16_t zone) noexcept;
   [[nodiscard]] int udp_destination(const UdpSocket& socket, const Endpoint& remote,
                                     UdpSend* item) noexcept;
   [[nodiscard]] bool udp_queue(UdpSocket& socket, const UdpSend& item) noexcept;

@@ -45,7 +45,7 @@ void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
 }
 
 Drop StackCore::check_link(ParsedPacket& p) const noexcept {
-  if (p.interface >= interfaces_.size()) return Drop::eth_not_ours;
+  if (p.interface > interfaces_.loop()) return Drop::eth_not_ours;
   if (p.vlan != 0) {
     p.interface = interfaces_.find_vlan(p.interface, p.vlan);
     if (p.interface == InterfaceTable::kNone) return Drop::vlan_unknown;
@@ -66,6 +66,11 @@ Drop StackCore::check_destination(const ParsedPacket& p) const noexcept {
   return Drop::ip4_not_ours;
 }
 
+// From outside, but with an address of ours as its source: RFC 1122 3.2.1.3, and the LAND attack.
+bool StackCore::forged(const ParsedPacket& p) const noexcept {
+  return p.interface != interfaces_.loop() && interfaces_.is_local(p.source);
+}
+
 Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {
   if (p.kind == PacketKind::arp) return arp_input(packet, p);
   if (flow != kNoFlow) return tcp_input(packet, p, flow);  // the key proves the destination ours
@@ -73,6 +78,8 @@ Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t
     return p.destination.is_multicast() ? except(packet, p, drop) : drop;
   }
   if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
+  // Neighbor discovery has use for it: it is how a second owner of an address shows.
+  if (p.kind != PacketKind::icmp && forged(p)) return Drop::ip_source_ours;
   if (p.fragment) return fragment_input(packet, p);
   switch (p.kind) {
     case PacketKind::tcp:

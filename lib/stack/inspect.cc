@@ -74,7 +74,7 @@ size_t StackCore::list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out,
   size_t n = 0;
   while (*cursor < neighbors_.capacity() && n < out.size()) {
     const NeighborTable::View v = neighbors_.view(static_cast<uint32_t>((*cursor)++), now);
-    if (v.state == NeighborState::free) continue;
+    if (v.state == NeighborState::free || v.interface == interfaces_.loop()) continue;
     out[n++] = {v.address, v.mac, v.interface, neighbor_state_name(v.state),
                 v.confirmed == Time{} ? Duration{} : now - v.confirmed};
   }

@@ -61,19 +61,19 @@ int StackCore::listen(SocketRef ref, const Endpoint& local, uint32_t backlog,
 
 // ---- connecting ----
 
-int StackCore::connect(SocketRef ref, const Endpoint& local, const Endpoint& remote,
-                       Time now) noexcept {
+int StackCore::connect(SocketRef ref, const Endpoint& local, const Endpoint& remote, Time now,
+                       uint16_t zone) noexcept {
   set_now(now);
   Socket* socket = find_socket(ref);
   if (socket == nullptr || socket->closed) return ESTALE;
   if (socket->kind == SocketKind::udp) {
-    udp_connect(static_cast<UdpSocket&>(*socket), remote);
+    udp_connect(static_cast<UdpSocket&>(*socket), remote, zone);
     return 0;
   }
   if (socket->kind != SocketKind::tcp) return EPROTO;
   auto& tcp = static_cast<TcpSocket&>(*socket);
   if (tcp.opened) return EISCONN;
-  if (const int error = tcp_active_open(tcp, local, remote); error != 0) {
+  if (const int error = tcp_active_open(tcp, local, remote, zone); error != 0) {
     counters.add(Counter::tcp_failed_opens);
     tell_error(tcp, error);
     return 0;
@@ -83,7 +83,8 @@ int StackCore::connect(SocketRef ref, const Endpoint& local, const Endpoint& rem
 }
 
 // A remote port of 0 dissolves the association.
-void StackCore::udp_connect(UdpSocket& socket, const Endpoint& remote) noexcept {
+void StackCore::udp_connect(UdpSocket& socket, const Endpoint& remote, uint16_t zone) noexcept {
+  socket.zone = zone;
   const uint32_t index = udp_.index_of(&socket);
   UdpBinding binding = udp_table_.binding(index);
   binding.remote = remote.port == 0 ? Endpoint{} : remote;
@@ -128,7 +129,7 @@ int StackCore::send(SocketRef ref, uint64_t offset, uint32_t length, bool more, 
 
 int StackCore::send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
                              const IpAddress& local, const Endpoint& remote, uint8_t tos,
-                             uint8_t ttl, Time now, bool want_tx) noexcept {
+                             uint8_t ttl, Time now, bool want_tx, uint16_t zone) noexcept {
   set_now(now);
   auto* socket = find_kind<UdpSocket>(ref, SocketKind::udp);
   if (socket == nullptr || socket->closed) return ESTALE;
@@ -147,6 +148,7 @@ int StackCore::send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offs
   item.local = local;
   item.tos = tos;
   item.ttl = ttl;
+  item.zone = remote.port == 0 ? socket->zone : zone;
   if (const int error = udp_destination(*socket, remote, &item); error != 0) {
     tell_error(*socket, error);
     udp_lost(*socket, bytes);
@@ -164,7 +166,6 @@ int StackCore::udp_destination(const UdpSocket& socket, const Endpoint& remote,
   item->remote = remote.port != 0 ? remote : binding.remote;
   if (item->remote.port == 0) return EDESTADDRREQ;
   if (item->length > kMaxUdpPayload4) return EMSGSIZE;
-  if (interfaces_.is_local(item->remote.address)) return EHOSTUNREACH;  // no way to ourselves yet
   if (item->local.is_any()) item->local = binding.local.address;
   if (item->local.is_any()) return 0;
   if (!interfaces_.is_local(item->local)) return EADDRNOTAVAIL;

@@ -93,7 +93,8 @@ struct UdpSend {
   IpAddress local;    // any: chosen by route
   uint32_t sent = 0;  // payload bytes sent already, of a datagram that goes in fragments
   uint32_t next = UINT32_MAX;
-  uint32_t id = 0;  // identification of its fragments
+  uint32_t id = 0;    // identification of its fragments
+  uint16_t zone = 0;  // of a link-local destination
   uint8_t tos = 0;
   uint8_t ttl = 0;
 };
@@ -115,6 +116,7 @@ struct UdpSocket : Socket {
   uint32_t tx_acked = 0;  // stream positions, in record bytes
   uint32_t tx_tail = 0;
   uint32_t receive_limit = 0;  // bytes of unread records
+  uint16_t zone = 0;           // of the link-local address that it is connected to
   uint8_t tos = 0;
   uint8_t ttl = 64;
   MtuDiscover mtu_discover = MtuDiscover::want;

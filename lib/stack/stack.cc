@@ -15,6 +15,7 @@ size_t Stack::egress(Time now, std::span<TxFrame> frames) noexcept {
   return core_->egress(now, frames);
 }
 bool Stack::wants_egress() const noexcept { return core_->wants_egress(); }
+uint16_t Stack::loop() const noexcept { return core_->loop(); }
 Time Stack::next_deadline() const noexcept { return core_->next_deadline(); }
 
 size_t Stack::book_size(const AppMemory& memory) noexcept { return AppState::book_size(memory); }
@@ -24,9 +25,9 @@ bool Stack::released(AppId app) const noexcept { return core_->released(app); }
 Stack::AppUsage Stack::usage(AppId app) const noexcept { return core_->usage(app); }
 
 int Stack::open_tcp(SocketRef socket, Time now) noexcept { return core_->open_tcp(socket, now); }
-int Stack::connect(SocketRef socket, const Endpoint& local, const Endpoint& remote,
-                   Time now) noexcept {
-  return core_->connect(socket, local, remote, now);
+int Stack::connect(SocketRef socket, const Endpoint& local, const Endpoint& remote, Time now,
+                   uint16_t zone) noexcept {
+  return core_->connect(socket, local, remote, now, zone);
 }
 int Stack::send(SocketRef socket, uint64_t offset, uint32_t length, bool more, bool want_tx,
                 Time now) noexcept {
@@ -34,9 +35,9 @@ int Stack::send(SocketRef socket, uint64_t offset, uint32_t length, bool more, b
 }
 int Stack::send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,
                          const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
-                         Time now, bool want_tx) noexcept {
+                         Time now, bool want_tx, uint16_t zone) noexcept {
   return core_->send_datagram(socket, record_bytes, offset, length, local, remote, tos, ttl, now,
-                              want_tx);
+                              want_tx, zone);
 }
 int Stack::consumed(SocketRef socket, uint32_t rx_head, Time now) noexcept {
   return core_->consumed(socket, rx_head, now);

@@ -190,8 +190,11 @@ class Stack {
   void receive(std::span<const RxPacket> burst, Time now) noexcept;
   void advance(Time now) noexcept;
   // Fills frames from the front; returns how many. Fewer than asked for: nothing left to send.
+  // Frames of interface loop() are for ourselves: the caller receives them as from there, with
+  // checksums that are good.
   [[nodiscard]] size_t egress(Time now, std::span<TxFrame> frames) noexcept;
   [[nodiscard]] bool wants_egress() const noexcept;
+  [[nodiscard]] uint16_t loop() const noexcept;  // index: one more than the last of the configured
   // Earliest time at which advance() has work; kNever if none.
   [[nodiscard]] Time next_deadline() const noexcept;
 
@@ -215,16 +218,19 @@ class Stack {
   // (ENETUNREACH, EADDRNOTAVAIL, EISCONN ...) returns 0 and is told by an event with `error`, like
   // one that the network refuses; the socket then only waits for close(). ----
 
+  // `zone`: the interface that a link-local remote address is on, plus 1 (RFC 4007); 0: not said,
+  // which is enough where there is one interface.
   // ENOBUFS: max_connections reached; the slot stays closed, so that close() gives ESTALE.
   int open_tcp(SocketRef socket, Time now) noexcept;
-  int connect(SocketRef socket, const Endpoint& local, const Endpoint& remote, Time now) noexcept;
+  int connect(SocketRef socket, const Endpoint& local, const Endpoint& remote, Time now,
+              uint16_t zone = 0) noexcept;
   int send(SocketRef socket, uint64_t offset, uint32_t length, bool more, bool want_tx,
            Time now) noexcept;
   // The record's header was copied and validated by the caller; offset names the payload. A
   // datagram that cannot be sent is lost (counted), its record_bytes are given back all the same.
   int send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,
                     const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
-                    Time now, bool want_tx = false) noexcept;
+                    Time now, bool want_tx = false, uint16_t zone = 0) noexcept;
   // A position before the last one is ignored; one beyond what was delivered is a violation.
   int consumed(SocketRef socket, uint32_t rx_head, Time now) noexcept;
   int shutdown(SocketRef socket, bool read, bool write, Time now) noexcept;

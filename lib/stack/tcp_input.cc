@@ -17,6 +17,7 @@ Drop StackCore::tcp_input(const RxPacket& packet, const ParsedPacket& p, uint32_
     if (flow == kNoFlow) return tcp_unmatched(packet, p, segment);
   }
   TcpSocket& socket = tcp_[flow];
+  if (socket.interface == interfaces_.loop() && forged(p)) return Drop::ip_source_ours;
   if (socket.tcp.state() == TcpState::time_wait && socket.tcp.may_reopen(segment)) {
     return tcp_reopen(socket, p, segment);
   }

@@ -110,13 +110,12 @@ bool StackCore::claim_tuple(TcpSocket& socket, const FlowKey& key) noexcept {
 
 // ---- active ----
 
-int StackCore::tcp_active_open(TcpSocket& socket, const Endpoint& local,
-                               const Endpoint& remote) noexcept {
+int StackCore::tcp_active_open(TcpSocket& socket, const Endpoint& local, const Endpoint& remote,
+                               uint16_t zone) noexcept {
   if (remote.port == 0 || remote.address.is_any()) return ECONNREFUSED;
   if (remote.address.is_multicast()) return ENETUNREACH;
   NextHop hop;
-  if (const int error = next_hop(remote.address, kNoInterface, &hop); error != 0) return error;
-  if (interfaces_.is_local(remote.address)) return EHOSTUNREACH;  // no way to ourselves yet
+  if (const int error = next_hop(remote.address, link_of(zone), &hop); error != 0) return error;
   if (interfaces_.is_broadcast(remote.address, hop.interface)) return EACCES;
   Endpoint from = local;
   if (from.address.is_any()) {

@@ -53,7 +53,7 @@ int StackCore::udp_route(const UdpSocket& socket, const UdpSend& item, Path* pat
     flow = FlowKey(item.remote, {item.local, port}, static_cast<uint8_t>(Protocol::udp));
   }
   if (const int error =
-          find_path(item.remote.address, path, kNoInterface, choose ? &flow : nullptr);
+          find_path(item.remote.address, path, link_of(item.zone), choose ? &flow : nullptr);
       error != 0) {
     return error;
   }

@@ -58,12 +58,15 @@ class StackNetwork {
   struct Packet {
     int to;
     std::vector<std::byte> bytes;
+    uint16_t interface = 0;
+    ChecksumVerdict checksums = ChecksumVerdict::unknown;
   };
   bool turn(int side);
   bool receive(int side);
   bool transmit(int side);
   bool publish(int side);
   void carry(int from, std::vector<std::byte> frame);
+  void loop(int side, std::vector<std::byte> frame);
   [[nodiscard]] Time next_event() const;
 
   Random random_;

@@ -70,6 +70,32 @@ const char kPorts[] =
     "    device: net_af_packet0,iface=veth0\n"
     "    addresses: [192.0.2.1/24]\n";
 
+TEST_F(ConfigTest, WhoseAnAddressIs) {
+  const ProgramsConfig none = load(kPorts).programs;
+  EXPECT_TRUE(none.kernel.empty() && none.postern.empty() && !none.both);
+  const ProgramsConfig some = load(std::string(kPorts) +
+                                   "programs:\n"
+                                   "  kernel: [default, 10.0.0.0/8]\n"
+                                   "  postern: [10.1.0.0/16]\n"
+                                   "  both: true\n")
+                                  .programs;
+  ASSERT_EQ(some.kernel.size(), 3u) << "default is of both families";
+  EXPECT_EQ(some.kernel[0], *Prefix::parse("0.0.0.0/0"));
+  EXPECT_EQ(some.kernel[1], *Prefix::parse("::/0"));
+  EXPECT_EQ(some.kernel[2], *Prefix::parse("10.0.0.0/8"));
+  ASSERT_EQ(some.postern.size(), 1u);
+  EXPECT_TRUE(some.both);
+  const auto error = [&](const std::string& lines) {
+    return error_of(std::string(kPorts) + "programs:\n" + lines);
+  };
+  EXPECT_EQ(error("  kernel: [10.0.0.0/8]\n  postern: [10.0.0.0/8]\n"),
+            "7:13: postern[0]: 10.0.0.0/8 is listed twice; a network has one side");
+  EXPECT_NE(error("  kernel: [10.0.0.1/8]\n").find("bits set"), std::string::npos);
+  std::string many = "  kernel: [";
+  for (int i = 0; i < 64; ++i) many += "10." + std::to_string(i) + ".0.0/16, ";
+  EXPECT_NE(error(many + "]\n").find("list at most 63"), std::string::npos);
+}
+
 TEST_F(ConfigTest, DefaultsOfTheSmallestFile) {
   const Config c = load(kPorts);
   ASSERT_EQ(c.ports.size(), 1u);

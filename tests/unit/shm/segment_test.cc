@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <set>
@@ -70,7 +71,27 @@ TEST(Segment, HeaderAndRegions) {
       EXPECT_TRUE(kinds.insert({r.kind, r.channel}).second);
     }
   }
-  EXPECT_EQ(kinds.size(), 18U);
+  EXPECT_EQ(kinds.size(), 19U);
+}
+
+TEST(Segment, SettingsReachTheClient) {
+  SegmentOptions options = small();
+  options.settings.receive_buffer = 12345;
+  options.settings.network_count = 1;
+  options.settings.networks[0].bits = 104;
+  const auto segment = AppSegment::create(options);
+  const Map daemon(segment->daemon_fd(), segment->daemon_size(), PROT_READ);
+  ASSERT_TRUE(daemon.ok());
+  const auto* h = daemon.at<shm_header>(0);
+  const auto* regions = daemon.at<shm_region>(h->regions_offset);
+  const auto* found = std::find_if(regions, regions + h->region_count, [](const shm_region& r) {
+    return r.kind == SHM_REGION_SETTINGS;
+  });
+  ASSERT_NE(found, regions + h->region_count);
+  ASSERT_EQ(found->size, sizeof(shm_settings));
+  const auto* settings = daemon.at<shm_settings>(found->offset);
+  EXPECT_EQ(settings->receive_buffer, 12345U);
+  EXPECT_EQ(settings->networks[0].bits, 104);
 }
 
 TEST(Segment, ClientCannotWriteTheDaemonSegment) {

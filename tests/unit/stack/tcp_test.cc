@@ -195,7 +195,7 @@ TEST_F(Tcp, ConnectErrorsAreToldByEvents) {
   };
   expect({IpAddress::v4(0x08080808), 80}, ENETUNREACH);
   expect({IpAddress::v4(0x0a0000c8), 80}, EHOSTUNREACH);  // nobody answers ARP
-  expect({kAddress[0], 80}, EHOSTUNREACH);                // ourselves
+  expect({kAddress[0], 80}, ECONNREFUSED);                // ourselves
   expect({kAddress[1], 0}, ECONNREFUSED);
   expect({IpAddress::v4(0xe0000001), 80}, ENETUNREACH);
   expect({IpAddress::v4(0x0a0000ff), 80}, EACCES);
