@@ -27,17 +27,26 @@ int address_read(const struct sockaddr* from, socklen_t length, bool v6, uint8_t
   return 0;
 }
 
+uint16_t address_zone(const struct sockaddr* from) {
+  struct sockaddr_in6 in6;
+  if (from->sa_family != AF_INET6) return 0;
+  memcpy(&in6, from, sizeof in6);
+  if (!IN6_IS_ADDR_LINKLOCAL(&in6.sin6_addr)) return 0;
+  return in6.sin6_scope_id > UINT16_MAX ? UINT16_MAX : (uint16_t)in6.sin6_scope_id;
+}
+
 static void copy_out(struct sockaddr* to, socklen_t* length, const void* from, socklen_t size) {
   memcpy(to, from, *length < size ? *length : size);
   *length = size;
 }
 
 void address_write(struct sockaddr* to, socklen_t* length, bool v6, const uint8_t address[16],
-                   uint16_t port) {
+                   uint16_t port, uint32_t zone) {
   if (to == NULL || length == NULL) return;
   if (v6) {
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
     memcpy(&in6.sin6_addr, address, 16);
+    if (IN6_IS_ADDR_LINKLOCAL(&in6.sin6_addr)) in6.sin6_scope_id = zone;
     copy_out(to, length, &in6, sizeof in6);
     return;
   }

@@ -32,6 +32,7 @@
 #include "client/bias.h"
 #include "client/family.h"
 #include "client/postern.h"
+#include "client/settings.h"
 
 /* Built into the preload library, descriptors go where programs do not find them. */
 #ifndef POSTERN_PRELOAD_OWN_H
@@ -149,6 +150,16 @@ enum record_flag {
 /* What accepted sockets inherit. */
 #define R_INHERITED (R_V6 | R_NODELAY | R_CORK | R_KEEPALIVE | R_LINGER)
 
+enum tell { /* of a datagram */
+            TELL_PKTINFO = 1 << 0,
+            TELL_TOS = 1 << 1,
+            TELL_TTL = 1 << 2,
+            TELL_DESTINATION = 1 << 3, /* IP_RECVORIGDSTADDR */
+            TELL_PKTINFO6 = 1 << 4,
+            TELL_TCLASS = 1 << 5,
+            TELL_HOPLIMIT = 1 << 6
+};
+
 struct options {         /* values set by setsockopt and not 0 are sent when the slot opens */
   uint32_t user_timeout; /* ms */
   uint32_t rcvbuf;       /* bytes; 0: the daemon's default */
@@ -223,7 +234,10 @@ struct record {
   uint16_t local_port; /* host order */
   uint16_t remote_port;
   struct options options;
-  uint32_t reserved3[2];
+  uint32_t ancillary; /* enum tell: what recvmsg() tells beside the payload */
+  uint8_t congestion; /* index of the algorithm, plus 1; 0: the daemon's default */
+  uint8_t reserved3;
+  uint16_t zone; /* that was said with remote_address: shm_request.zone */
 };
 _Static_assert(sizeof(struct record) == 256, "a record is four cache lines");
 _Static_assert(offsetof(struct record, rx_lock) == 64, "receive side has its own line");
@@ -338,6 +352,7 @@ struct context {
   int client_fd;
   int kick_fd; /* eventfd that ends the leader's sleep */
   const struct shm_header* daemon_header;
+  const struct shm_settings* settings; /* NULL: the daemon is older than they are */
   void* daemon_map;
   size_t daemon_size;
   void* client_map;
@@ -576,12 +591,25 @@ void iter_write(struct iter* it, const void* from, size_t n);
 /* Sum of the lengths; -1 with EINVAL or EMSGSIZE. */
 ssize_t iov_total(const struct iovec* vec, size_t count);
 
+/* ---- ancillary.c ---- */
+/* The options that say what recvmsg() tells. 0, or ENOPROTOOPT: not one of them. */
+int ancillary_set(struct record* r, int level, int option, int on);
+int ancillary_get(const struct record* r, int level, int option, int* on);
+/* Control messages about a datagram, as the socket wants them. True: there was no room for all. */
+bool ancillary_write(const struct record* r, const struct shm_datagram* d, struct msghdr* m);
+/* What control messages say of a datagram to send; of a stream (NULL) it is nothing. 0 or an errno.
+ */
+int ancillary_read(const struct msghdr* m, struct shm_datagram* d);
+
 /* ---- address.c ---- */
 /* 0 or an errno. `v6`: the socket's family. */
 int address_read(const struct sockaddr* from, socklen_t length, bool v6, uint8_t address[16],
                  uint16_t* port);
+/* `zone`: of a link-local address (RFC 4007), 0 if it is not known. */
 void address_write(struct sockaddr* to, socklen_t* length, bool v6, const uint8_t address[16],
-                   uint16_t port);
+                   uint16_t port, uint32_t zone);
+/* The zone of an address that address_read() took; 0: none, or it needs none. */
+uint16_t address_zone(const struct sockaddr* from);
 bool address_is_any(const uint8_t address[16]);
 
 #endif

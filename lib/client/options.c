@@ -9,7 +9,7 @@
 enum {
   LEAST_BUFFER = 4096,
   MOST_BUFFER = SHM_MAX_OUTSTANDING - 65536, /* a datagram of full size still fits above it */
-  DEFAULT_RCVBUF = 1 << 20                   /* reported until set; the daemon's default rules */
+  DEFAULT_RCVBUF = 1 << 20                   /* of datagrams */
 };
 
 static void send_one(struct context* c, uint32_t index, uint16_t option, uint32_t value) {
@@ -40,6 +40,7 @@ void options_send(struct context* c, uint32_t index) {
   for (size_t i = 0; i < sizeof all / sizeof all[0]; ++i) {
     if (all[i].value != 0) send_one(c, index, all[i].option, all[i].value);
   }
+  if (r->congestion != 0) send_one(c, index, SHM_OPT_CONGESTION, r->congestion - 1U);
 }
 
 void option_send(const struct sock* s, uint16_t option, uint32_t value) {
@@ -49,6 +50,10 @@ void option_send(const struct sock* s, uint16_t option, uint32_t value) {
       send_one(c, i, option, value);
     }
   }
+}
+
+static bool is_stream(const struct sock* s) {
+  return (load_relaxed(&s->record->flags) & R_STREAM) != 0;
 }
 
 static int set_flag(const struct sock* s, uint32_t flag, int on) {
@@ -92,6 +97,46 @@ static int set_linger(const struct sock* s, const void* value, socklen_t length)
   if (l.l_linger < 0 || l.l_linger > UINT16_MAX) l.l_linger = UINT16_MAX;
   s->record->options.linger = (uint16_t)l.l_linger;
   return set_flag(s, R_LINGER, l.l_onoff);
+}
+
+/* ---- TCP_CONGESTION: a name ---- */
+
+static bool names_algorithm(const struct shm_settings* all, uint32_t i, const char* name,
+                            size_t length) {
+  const char* known = all->congestion_names[i];
+  return strnlen(known, SHM_CONGESTION_NAME) == length && memcmp(known, name, length) == 0;
+}
+
+/* Linux knows NewReno as "reno". */
+static int set_congestion(const struct sock* s, const char* value, socklen_t length) {
+  const struct shm_settings* all = s->context->settings;
+  size_t n = strnlen(value, length);
+  if (length == 0) return EINVAL;
+  if (all == NULL) return ENOPROTOOPT;
+  if (n == 4 && memcmp(value, "reno", 4) == 0) value = "newreno", n = 7;
+  for (uint32_t i = 0; i < all->congestion_count && i < SHM_MAX_CONGESTION; ++i) {
+    if (!names_algorithm(all, i, value, n)) continue;
+    s->record->congestion = (uint8_t)(i + 1);
+    option_send(s, SHM_OPT_CONGESTION, i);
+    return 0;
+  }
+  return ENOENT;
+}
+
+static void put(void* value, socklen_t* length, const void* from, socklen_t size) {
+  if (*length > size) *length = size;
+  memcpy(value, from, *length);
+}
+
+static int get_congestion(const struct sock* s, void* value, socklen_t* length) {
+  const struct shm_settings* all = s->context->settings;
+  if (all == NULL) return ENOPROTOOPT;
+  const uint8_t chosen = s->record->congestion;
+  const uint32_t i = chosen != 0 ? chosen - 1U : all->congestion;
+  char name[SHM_CONGESTION_NAME] = {0};
+  if (i < SHM_MAX_CONGESTION) memcpy(name, all->congestion_names[i], sizeof name - 1);
+  put(value, length, name, sizeof name);
+  return 0;
 }
 
 static int set_socket_option(const struct sock* s, int option, int v) {
@@ -187,13 +232,14 @@ static int set_number(const struct sock* s, int level, int option, int v) {
     case IPPROTO_IP:
       if (option == IP_TOS) return set_tos(s, v);
       if (option == IP_MTU_DISCOVER) return set_mtu_discover(s, v);
-      return option == IP_TTL ? set_ttl(s, v) : ENOPROTOOPT;
+      return option == IP_TTL ? set_ttl(s, v) : ancillary_set(s->record, level, option, v);
     case IPPROTO_IPV6:
       if ((f & R_V6) == 0) return ENOPROTOOPT;
       if (option == IPV6_V6ONLY) return set_v6only(s, v);
       if (option == IPV6_TCLASS) return set_tos(s, v == -1 ? 0 : v);
       if (option == IPV6_MTU_DISCOVER) return set_mtu_discover(s, v);
-      return option == IPV6_UNICAST_HOPS ? set_ttl(s, v) : ENOPROTOOPT;
+      return option == IPV6_UNICAST_HOPS ? set_ttl(s, v)
+                                         : ancillary_set(s->record, level, option, v);
     default:
       return ENOPROTOOPT;
   }
@@ -211,6 +257,8 @@ int postern_setsockopt(int fd, int level, int option, const void* value, socklen
     error = set_timeout(&s.record->rcv_timeout, value, length);
   } else if (level == SOL_SOCKET && option == SO_SNDTIMEO) {
     error = set_timeout(&s.record->snd_timeout, value, length);
+  } else if (level == IPPROTO_TCP && option == TCP_CONGESTION && is_stream(&s)) {
+    error = set_congestion(&s, value, length);
   } else if (length >= sizeof number) {
     memcpy(&number, value, sizeof number);
     error = set_number(&s, level, option, number);
@@ -221,6 +269,13 @@ int postern_setsockopt(int fd, int level, int option, const void* value, socklen
 }
 
 /* ---- getsockopt ---- */
+
+static uint32_t receive_buffer(const struct sock* s, uint32_t f) {
+  const uint32_t set = s->record->options.rcvbuf;
+  const struct shm_settings* all = s->context->settings;
+  if (set != 0) return set;
+  return (f & R_STREAM) != 0 && all != NULL ? all->receive_buffer : DEFAULT_RCVBUF;
+}
 
 static int get_socket_option(const struct sock* s, uint32_t f, int option, int* v) {
   const struct record* r = s->record;
@@ -251,7 +306,7 @@ static int get_socket_option(const struct sock* s, uint32_t f, int option, int* 
       *v = (f & R_KEEPALIVE) != 0;
       return 0;
     case SO_RCVBUF:
-      *v = r->options.rcvbuf != 0 ? (int)r->options.rcvbuf : DEFAULT_RCVBUF;
+      *v = (int)receive_buffer(s, f);
       return 0;
     case SO_SNDBUF:
       *v = (int)load_relaxed(&r->sndbuf);
@@ -300,24 +355,21 @@ static int get_tcp_option(const struct sock* s, uint32_t f, int option, int* v) 
   }
 }
 
-static int get_ip_option(const struct options* o, uint32_t f, int level, int option, int* v) {
+static int get_ip_option(const struct record* r, uint32_t f, int level, int option, int* v) {
+  const struct options* o = &r->options;
   const int ttl = o->ttl != 0 ? o->ttl : 64;
   if (level == IPPROTO_IP && option == IP_TOS) return *v = o->tos, 0;
   if (level == IPPROTO_IP && option == IP_TTL) return *v = ttl, 0;
   const bool told = (f & R_STREAM) == 0 && o->mtu_discover != 0;
   const int discover = told ? o->mtu_discover - 1 : IP_PMTUDISC_WANT;
   if (level == IPPROTO_IP && option == IP_MTU_DISCOVER) return *v = discover, 0;
-  if (level != IPPROTO_IPV6 || (f & R_V6) == 0) return ENOPROTOOPT;
+  if (level == IPPROTO_IP) return ancillary_get(r, level, option, v);
+  if ((f & R_V6) == 0) return ENOPROTOOPT;
   if (option == IPV6_V6ONLY) return *v = (f & R_V6ONLY) != 0, 0;
   if (option == IPV6_TCLASS) return *v = o->tos, 0;
   if (option == IPV6_UNICAST_HOPS) return *v = ttl, 0;
   if (option == IPV6_MTU_DISCOVER) return *v = discover, 0;
-  return ENOPROTOOPT;
-}
-
-static void put(void* value, socklen_t* length, const void* from, socklen_t size) {
-  if (*length > size) *length = size;
-  memcpy(value, from, *length);
+  return ancillary_get(r, level, option, v);
 }
 
 /* The options that are not an int. ENOPROTOOPT: none of them. */
@@ -385,12 +437,18 @@ int postern_getsockopt(int fd, int level, int option, void* value, socklen_t* le
     const int rc = get_info(&s, f, value, length);
     return rc == 0 ? 0 : fail(rc);
   }
+  if (level == IPPROTO_TCP && option == TCP_CONGESTION && (f & R_STREAM) != 0) {
+    const int rc = get_congestion(&s, value, length);
+    return rc == 0 ? 0 : fail(rc);
+  }
   int number = 0;
   int error = ENOPROTOOPT;
   if (level == SOL_SOCKET) error = get_socket_option(&s, f, option, &number);
-  if (level == IPPROTO_TCP && (f & R_STREAM) != 0) error = get_tcp_option(&s, f, option, &number);
+  if (level == IPPROTO_TCP) {
+    error = (f & R_STREAM) != 0 ? get_tcp_option(&s, f, option, &number) : EOPNOTSUPP;
+  }
   if (level == IPPROTO_IP || level == IPPROTO_IPV6) {
-    error = get_ip_option(&s.record->options, f, level, option, &number);
+    error = get_ip_option(s.record, f, level, option, &number);
   }
   if (error != 0) return fail(error);
   put(value, length, &number, sizeof number);

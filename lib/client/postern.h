@@ -91,8 +91,10 @@ POSTERN_API int postern_accept(int fd, struct sockaddr* address, socklen_t* leng
 /* flags: SOCK_NONBLOCK, SOCK_CLOEXEC. */
 POSTERN_API int postern_accept4(int fd, struct sockaddr* address, socklen_t* length, int flags);
 /* Stream: EINPROGRESS when non-blocking (POLLOUT and SO_ERROR tell the outcome), EALREADY, EISCONN.
- * After a failed connect the socket may try again. Datagram: AF_UNSPEC dissolves the association.
- */
+ * After a failed connect the socket may try again. AF_UNSPEC dissolves a datagram's association;
+ * it resets a stream's connection, and the socket is new again (EOPNOTSUPP: accepted, or listens).
+ * sin6_scope_id of a link-local address is the number of the interface in `postern show link`,
+ * counted from 1; with one interface it need not be said. */
 POSTERN_API int postern_connect(int fd, const struct sockaddr* address, socklen_t length);
 
 /* flags of the sending calls: MSG_DONTWAIT, MSG_NOSIGNAL, MSG_MORE. EPIPE raises SIGPIPE unless
@@ -100,14 +102,16 @@ POSTERN_API int postern_connect(int fd, const struct sockaddr* address, socklen_
 POSTERN_API ssize_t postern_send(int fd, const void* data, size_t length, int flags);
 POSTERN_API ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
                                    const struct sockaddr* to, socklen_t to_length);
-/* msg_name, msg_iov; ancillary data is refused with EOPNOTSUPP. */
+/* msg_name, msg_iov, and of datagrams msg_control: IP_PKTINFO (the source address; routes choose the
+ * interface), IP_TOS, IP_TTL, IPV6_PKTINFO, IPV6_TCLASS, IPV6_HOPLIMIT; EINVAL for others. */
 POSTERN_API ssize_t postern_sendmsg(int fd, const struct msghdr* message, int flags);
 
 /* flags of the receiving calls: MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, MSG_TRUNC. */
 POSTERN_API ssize_t postern_recv(int fd, void* data, size_t length, int flags);
 POSTERN_API ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags,
                                      struct sockaddr* from, socklen_t* from_length);
-/* msg_name, msg_iov; msg_flags returns MSG_TRUNC; msg_controllen returns 0. */
+/* msg_name, msg_iov; msg_flags returns MSG_TRUNC and MSG_CTRUNC. msg_control of datagrams: what the
+ * socket has asked for by IP_PKTINFO and the IP_RECV* and IPV6_RECV* options. */
 POSTERN_API ssize_t postern_recvmsg(int fd, struct msghdr* message, int flags);
 
 /* WITHOUT COPYING, streams only (EOPNOTSUPP). One thread at a time may do so in each direction of a
@@ -140,12 +144,15 @@ POSTERN_API int postern_dup(int fd);
 /* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ACCEPTCONN (get only), SO_REUSEADDR,
  * SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_SNDBUF, SO_RCVTIMEO, SO_SNDTIMEO.
  * IPPROTO_TCP: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_MAXSEG,
- * TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_DEFER_ACCEPT.
+ * TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_DEFER_ACCEPT, TCP_CONGESTION (cubic, newreno or reno, dctcp;
+ * ENOENT for others).
  * TCP_INFO (get only; state, rto, snd_mss, rcv_mss, advmss, unacked, rtt, rttvar, snd_cwnd,
  * total_retrans; the rest is 0).
  * IPPROTO_IP: IP_TOS, IP_TTL, IP_MTU_DISCOVER. IPPROTO_IPV6: IPV6_V6ONLY, IPV6_TCLASS,
  * IPV6_UNICAST_HOPS, IPV6_MTU_DISCOVER. The latter of each: DONT, WANT (unless set), DO, PROBE; it
- * matters to datagrams: EMSGSIZE for one that was too large comes with a later call.
+ * matters to datagrams: EMSGSIZE for one that was too large comes with a later call. Of datagrams
+ * also IP_PKTINFO, IP_RECVTOS, IP_RECVTTL, IP_RECVORIGDSTADDR, IPV6_RECVPKTINFO, IPV6_RECVTCLASS
+ * and IPV6_RECVHOPLIMIT.
  * Any other: ENOPROTOOPT. Buffer sizes are used as given, not doubled, within 4 KiB..16 MiB;
  * the default send buffer is 4 MiB at most and 1/4 of the application's transmit memory. */
 POSTERN_API int postern_setsockopt(int fd, int level, int option, const void* value,

@@ -73,7 +73,8 @@ struct receiving {
   struct sockaddr* from; /* datagram: NULL or where its sender's name goes */
   socklen_t* from_length;
   bool truncated;
-  struct iovec* spans; /* stream: to lend instead of to copy; NULL */
+  struct shm_datagram* header; /* datagram: NULL or where what is known of it goes */
+  struct iovec* spans;         /* stream: to lend instead of to copy; NULL */
   int span_count;
   int span_room;
 };
@@ -155,8 +156,9 @@ static bool take_datagram(struct receiving* o, uint32_t index) {
   walk(ch, &at, NULL, bytes - (uint32_t)sizeof header - n);
   if (o->from != NULL) {
     address_write(o->from, o->from_length, (load_relaxed(&o->s.record->flags) & R_V6) != 0,
-                  header.address, header.port);
+                  header.address, header.port, header.interface + 1U);
   }
+  if (o->header != NULL) *o->header = header;
   o->truncated = n < header.length;
   o->done = (o->flags & MSG_TRUNC) != 0 ? header.length : n;
   if ((o->flags & MSG_PEEK) == 0) {
@@ -256,13 +258,18 @@ ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags, struct so
 
 ssize_t postern_recvmsg(int fd, struct msghdr* m, int flags) {
   ENTER();
+  struct shm_datagram header = {0}; /* length and port stay 0 if there is none */
   struct receiving o = {.it = {.vec = m->msg_iov, .count = m->msg_iovlen},
                         .flags = flags,
                         .from = m->msg_name,
-                        .from_length = &m->msg_namelen};
+                        .from_length = &m->msg_namelen,
+                        .header = &header};
   const ssize_t n = receive_message(&o, fd);
-  if (n >= 0) {
-    m->msg_flags = o.truncated ? MSG_TRUNC : 0;
+  if (n < 0) return n;
+  m->msg_flags = o.truncated ? MSG_TRUNC : 0;
+  if (load_relaxed(&o.s.record->ancillary) != 0 && header.port != 0) {
+    if (ancillary_write(o.s.record, &header, m)) m->msg_flags |= MSG_CTRUNC;
+  } else {
     m->msg_controllen = 0;
   }
   return n;

@@ -24,6 +24,11 @@ struct context* context_get(void) {
   return load(&current);
 }
 
+const struct shm_settings* settings_get(void) {
+  const struct context* c = context_get();
+  return c != NULL ? c->settings : NULL;
+}
+
 void message_set(const char* text) { snprintf(message, sizeof message, "%s", text); }
 
 const char* postern_last_error(void) {
@@ -238,6 +243,7 @@ static bool open_maps(struct context* c, const struct attachment* a) {
   c->slots = c->daemon_header->slots;
   c->slot_shift = (uint32_t)__builtin_ctz(c->slots);
   c->client_slots = c->daemon_header->client_slots;
+  c->settings = region(c->daemon_map, SHM_REGION_SETTINGS, 0, sizeof(struct shm_settings), NULL);
   for (uint32_t i = 0; i < c->channel_count; ++i) {
     if (!open_channel(c, i)) return false;
   }

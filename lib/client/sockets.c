@@ -86,6 +86,7 @@ static bool add_siblings(struct context* c, uint32_t primary) {
     }
     struct record* r = record_at(c, index);
     r->options = p->options;
+    r->congestion = p->congestion;
     store_relaxed(&r->primary, primary);
     store_relaxed(&record_at(c, last)->sibling, index);
     last = index;
@@ -315,6 +316,7 @@ int postern_accept4(int fd, struct sockaddr* address, socklen_t* length, int fla
   struct context* c = s.context;
   struct record* r = record_at(c, index);
   r->options = s.record->options;
+  r->congestion = s.record->congestion;
   store_relaxed(&r->sndbuf, load_relaxed(&s.record->sndbuf));
   fetch_or(&r->flags, (f & R_INHERITED) | ((flags & SOCK_NONBLOCK) != 0 ? R_NONBLOCK : 0));
   const struct shm_socket* names = &channel_of(c, index)->sockets[slot_of(c, index)];
@@ -325,7 +327,7 @@ int postern_accept4(int fd, struct sockaddr* address, socklen_t* length, int fla
     return fail(EMFILE);
   }
   options_send(c, index);
-  address_write(address, length, (f & R_V6) != 0, names->remote_address, names->remote_port);
+  address_write(address, length, (f & R_V6) != 0, names->remote_address, names->remote_port, 0);
   return accepted;
 }
 
@@ -346,6 +348,7 @@ static void push_connect(const struct sock* s, uint32_t index) {
   }
   memcpy(q->remote_address, p->remote_address, 16);
   q->remote_port = p->remote_port;
+  q->zone = p->zone;
   command_push(c, index, &(struct command){.op = SHM_OP_CONNECT});
 }
 
@@ -386,7 +389,10 @@ static int connect_state(struct sock* s) {
   int error = (int)exchange(&r->error, 0);
   if (error == 0 && !told) error = ECONNABORTED;
   const int rc = reopen(s, FOREVER);
-  if (rc != 0) return rc;
+  if (rc != 0) { /* interrupted: the outcome is told, the slot is new when it is released */
+    fetch_and(&r->flags, ~(uint32_t)R_ASYNC);
+    return error != 0 ? error : rc;
+  }
   if (!sock_alive(s)) return EBADF;
   return load_relaxed(&s->context->dead) ? ECONNABORTED : error;
 }
@@ -403,6 +409,8 @@ static int connect_locked(struct sock* s, const struct sockaddr* address, sockle
   if (port == 0) return ECONNREFUSED;
   memcpy(r->remote_address, remote, 16);
   r->remote_port = port;
+  r->zone = address_zone(address);
+  store(&r->error, 0);
   fetch_or(&r->flags, R_OPEN | R_CONNECTING | R_ASYNC);
   command_push(s->context, s->index, &(struct command){.op = SHM_OP_OPEN, .arg = IPPROTO_TCP});
   options_send(s->context, s->index);
@@ -444,7 +452,27 @@ static int connect_stream(struct sock* s, const struct sockaddr* address, sockle
   return connect_outcome(s, deadline_after(s->record->snd_timeout));
 }
 
-static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t port) {
+/* connect() to AF_UNSPEC: whatever connection there is is reset, and the socket is new again. A
+ * slot that the daemon opened, for accept(), is not ours to open once more. */
+static int disconnect_stream(struct sock* s) {
+  tx_acquire(s->context, s->index);
+  int rc = sock_alive(s) ? 0 : EBADF;
+  const uint32_t f = load(&s->record->flags);
+  if (rc == 0 && (f & R_LISTENING) != 0) rc = EOPNOTSUPP;
+  if (rc == 0 && (f & (R_CONNECTING | R_CONNECTED | R_FAILED)) != 0) {
+    const bool ours = slot_of(s->context, s->index) < s->context->client_slots;
+    /* As Linux: what ended the connection is still told; we ended it unless both sides had. */
+    const bool over = (f & (R_EOF | R_SHUT_WR)) == (R_EOF | R_SHUT_WR);
+    const uint32_t error = (f & R_FAILED) != 0 ? load(&s->record->error) : over ? 0 : ECONNRESET;
+    rc = ours ? reopen(s, FOREVER) : EOPNOTSUPP;
+    if (rc == 0) store(&s->record->error, error);
+  }
+  tx_unlock(s->context, s->index);
+  return rc;
+}
+
+static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t port,
+                            uint16_t zone) {
   struct context* c = s->context;
   if (ensure_bound(s) != 0) return errno;
   tx_acquire(s->context, s->index);
@@ -452,6 +480,7 @@ static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t p
   if (rc == 0) {
     memcpy(s->record->remote_address, remote, 16);
     s->record->remote_port = port;
+    s->record->zone = zone;
     if (port == 0) fetch_and(&s->record->flags, ~(uint32_t)R_CONNECTED);
     for (uint32_t i = s->index; i != NONE; i = next_of(c, i)) push_connect(s, i);
     if (port != 0) fetch_or(&s->record->flags, R_CONNECTED);
@@ -462,14 +491,15 @@ static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t p
 
 static int connect_datagram_to(struct sock* s, const struct sockaddr* address, socklen_t length) {
   uint8_t remote[16] = {0};
-  uint16_t port = 0;
+  uint16_t port = 0, zone = 0;
   if (address->sa_family != AF_UNSPEC) { /* which dissolves the association */
     const bool v6 = (load(&s->record->flags) & R_V6) != 0;
     const int error = address_read(address, length, v6, remote, &port);
     if (error != 0) return error;
     if (port == 0) return EINVAL;
+    zone = address_zone(address);
   }
-  return connect_datagram(s, remote, port);
+  return connect_datagram(s, remote, port, zone);
 }
 
 int postern_connect(int fd, const struct sockaddr* address, socklen_t length) {
@@ -478,9 +508,14 @@ int postern_connect(int fd, const struct sockaddr* address, socklen_t length) {
   if (sock_lookup_live(fd, &s) != 0) return -1;
   if (address == NULL) return fail(EFAULT);
   if (length < sizeof address->sa_family) return fail(EINVAL);
-  if (address->sa_family == AF_UNSPEC && is_stream(&s)) return fail(EAFNOSUPPORT);
-  const int rc = is_stream(&s) ? connect_stream(&s, address, length)
-                               : connect_datagram_to(&s, address, length);
+  int rc;
+  if (!is_stream(&s)) {
+    rc = connect_datagram_to(&s, address, length);
+  } else if (address->sa_family == AF_UNSPEC) {
+    rc = disconnect_stream(&s);
+  } else {
+    rc = connect_stream(&s, address, length);
+  }
   return rc == 0 ? 0 : fail(rc);
 }
 
@@ -729,9 +764,10 @@ int postern_getsockname(int fd, struct sockaddr* address, socklen_t* length) {
   const bool v6 = (f & R_V6) != 0;
   const struct shm_socket* d = (f & R_CONNECTED) != 0 ? daemon_view(&s) : NULL;
   if (d != NULL && d->local_port != 0) {
-    address_write(address, length, v6, d->local_address, d->local_port);
+    address_write(address, length, v6, d->local_address, d->local_port, s.record->zone);
   } else {
-    address_write(address, length, v6, s.record->local_address, s.record->local_port);
+    address_write(address, length, v6, s.record->local_address, s.record->local_port,
+                  s.record->zone);
   }
   return 0;
 }
@@ -746,9 +782,10 @@ int postern_getpeername(int fd, struct sockaddr* address, socklen_t* length) {
   const bool v6 = (f & R_V6) != 0;
   const struct shm_socket* d = (f & R_STREAM) != 0 ? daemon_view(&s) : NULL;
   if (d != NULL) {
-    address_write(address, length, v6, d->remote_address, d->remote_port);
+    address_write(address, length, v6, d->remote_address, d->remote_port, s.record->zone);
   } else {
-    address_write(address, length, v6, s.record->remote_address, s.record->remote_port);
+    address_write(address, length, v6, s.record->remote_address, s.record->remote_port,
+                  s.record->zone);
   }
   return 0;
 }

@@ -422,22 +422,25 @@ static int prepare_datagram(struct sending* o, const struct sockaddr* to, sockle
     const int error = address_read(to, to_length, h->is_v6, h->address, &h->port);
     if (error != 0) return fail(error);
     if (h->port == 0) return fail(EINVAL);
+    h->interface = address_zone(to);
   } else if ((f & R_CONNECTED) == 0) {
     return fail(EDESTADDRREQ);
   }
   return ensure_bound(&o->s);
 }
 
-static ssize_t send_message(int fd, const struct iovec* vec, size_t count, int flags,
-                            const struct sockaddr* to, socklen_t to_length) {
-  struct sending o = {.it = {.vec = vec, .count = count}, .flags = flags};
+static ssize_t send_message(int fd, const struct msghdr* m, int flags) {
+  struct sending o = {.it = {.vec = m->msg_iov, .count = m->msg_iovlen}, .flags = flags};
   if (sock_lookup_live(fd, &o.s) != 0) return -1;
   if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)) != 0) return fail(EOPNOTSUPP);
-  const ssize_t total = iov_total(vec, count);
+  const ssize_t total = iov_total(m->msg_iov, m->msg_iovlen);
   if (total < 0) return -1;
   o.length = (size_t)total;
-  if ((load(&o.s.record->flags) & R_STREAM) == 0) {
-    if (prepare_datagram(&o, to, to_length) != 0) return -1;
+  const bool stream = (load(&o.s.record->flags) & R_STREAM) != 0;
+  if (!stream && prepare_datagram(&o, m->msg_name, m->msg_namelen) != 0) return -1;
+  if (m->msg_controllen != 0) {
+    const int error = ancillary_read(m, stream ? NULL : &o.header);
+    if (error != 0) return fail(error);
   }
   return finish(&o, send_all(&o));
 }
@@ -449,14 +452,15 @@ ssize_t postern_send(int fd, const void* data, size_t length, int flags) {
 ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
                        const struct sockaddr* to, socklen_t to_length) {
   ENTER();
-  const struct iovec one = {.iov_base = (void*)(uintptr_t)data, .iov_len = length};
-  return send_message(fd, &one, 1, flags, to, to_length);
+  struct iovec one = {.iov_base = (void*)(uintptr_t)data, .iov_len = length};
+  const struct msghdr m = {
+      .msg_name = (void*)(uintptr_t)to, .msg_namelen = to_length, .msg_iov = &one, .msg_iovlen = 1};
+  return send_message(fd, &m, flags);
 }
 
 ssize_t postern_sendmsg(int fd, const struct msghdr* m, int flags) {
   ENTER();
-  if (m->msg_controllen != 0) return fail(EOPNOTSUPP);
-  return send_message(fd, m->msg_iov, m->msg_iovlen, flags, m->msg_name, m->msg_namelen);
+  return send_message(fd, m, flags);
 }
 
 /* ---- without copying ---- */

@@ -4,7 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/preload/policy.h"
 #include "client/preload/preload.h"
+#include "client/settings.h"
 
 static pthread_mutex_t attach_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool are_attached;
@@ -69,6 +71,7 @@ static bool attach(void) {
     return false;
   }
   errno = error;
+  policy_attached(settings_get());
   /* After libpostern has registered its own: ours look at what its have done. */
   static bool registered;
   if (!registered) pthread_atfork(before_fork, in_parent, in_child);

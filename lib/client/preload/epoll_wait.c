@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "client/preload/epoll.h"
+#include "client/preload/quiet.h"
 
 enum {
   BATCH = 128,             /* events of Postern's that one call returns at most */
@@ -108,16 +109,27 @@ static int sleep_once(struct epoll* e, int epfd, struct epoll_event* events, int
   return n + take(e, events + n, most - n);
 }
 
-static int wait_for_both(struct epoll* e, int epfd, struct epoll_event* events, int most,
-                         int64_t deadline, const sigset_t* mask) {
+static int wait_quietly(struct epoll* e, int epfd, struct epoll_event* events, int most,
+                        int64_t deadline, const sigset_t* mask) {
   int n;
   do {
-    n = look(e, epfd, events, most);
-    if (n != 0 || clock_ns() >= deadline) return n;
     n = spin(e, events, most, deadline);
     if (n == 0) n = sleep_once(e, epfd, events, most, deadline, mask);
+    if (n == 0) n = look(e, epfd, events, most);
   } while (n == 0 && (deadline == NO_DEADLINE || clock_ns() < deadline));
   return n;
+}
+
+static int wait_for_both(struct epoll* e, int epfd, struct epoll_event* events, int most,
+                         int64_t deadline, const sigset_t* mask) {
+  const int n = look(e, epfd, events, most);
+  if (n != 0 || clock_ns() >= deadline) return n;
+  struct quiet quiet;
+  quiet_begin(&quiet);
+  const int waited =
+      wait_quietly(e, epfd, events, most, deadline, mask != NULL ? mask : &quiet.before);
+  quiet_end(&quiet);
+  return waited;
 }
 
 /* The set has no socket of Postern's, or not yet: another thread may add one meanwhile. */

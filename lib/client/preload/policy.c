@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "abi/shmsock.h"
+
 static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 
 /* ---- networks ---- */
@@ -43,11 +45,25 @@ bool policy_add(struct policy* policy, const char* list) {
     memcpy(text, list, length);
     text[length] = '\0';
     if (!parse_network(text, &policy->networks[policy->count])) return false;
+    policy->networks[policy->count].kernel = true;
     policy->count += 1;
     list += length;
     if (*list == ',') ++list;
   }
   return true;
+}
+
+void policy_take(struct policy* policy, const struct shm_settings* settings) {
+  if (settings == NULL) return;
+  policy->both |= settings->both_sides != 0;
+  for (uint32_t i = 0; i < settings->network_count && i < SHM_MAX_NETWORKS; ++i) {
+    const struct shm_network* from = &settings->networks[i];
+    if (policy->count == MAX_NETWORKS || from->bits > 128) return;
+    struct network* to = &policy->networks[policy->count++];
+    memcpy(to->address, from->address, sizeof to->address);
+    to->bits = from->bits;
+    to->kernel = from->kernel != 0;
+  }
 }
 
 /* ---- decisions ---- */
@@ -87,10 +103,12 @@ bool policy_is_kernel(const struct policy* policy, const struct sockaddr* addres
   if (!read_address(address, length, a)) return true;
   if (is_wildcard(a)) return connecting; /* to connect to the wildcard is to connect to loopback */
   if (inside(&loopback[0], a) || inside(&loopback[1], a)) return true;
+  const struct network* best = NULL;
   for (uint32_t i = 0; i < policy->count; ++i) {
-    if (inside(&policy->networks[i], a)) return true;
+    const struct network* n = &policy->networks[i];
+    if (inside(n, a) && (best == NULL || n->bits > best->bits)) best = n;
   }
-  return false;
+  return best != NULL && best->kernel;
 }
 
 bool policy_wants_both(const struct policy* policy, const struct sockaddr* address,
@@ -114,4 +132,9 @@ const struct policy* policy_get(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, read_environment);
   return &ours;
+}
+
+void policy_attached(const struct shm_settings* settings) {
+  (void)policy_get();
+  policy_take(&ours, settings);
 }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "client/preload/preload.h"
+#include "client/preload/quiet.h"
 
 /* ---- time ---- */
 
@@ -166,7 +167,10 @@ static int poll_both(struct polling* p, const struct timespec* timeout, const si
     if (q == NULL || !watch(p, q)) {
       ready = -1;
     } else {
-      ready = wait_for_both(p, q, deadline_of(timeout), mask);
+      struct quiet quiet;
+      quiet_begin(&quiet);
+      ready = wait_for_both(p, q, deadline_of(timeout), mask != NULL ? mask : &quiet.before);
+      quiet_end(&quiet);
     }
     const int error = errno;
     if (q != NULL) {

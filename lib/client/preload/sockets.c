@@ -76,8 +76,11 @@ EXPORT int accept(int fd, __SOCKADDR_ARG from, socklen_t* length) {
 EXPORT int connect(int fd, __CONST_SOCKADDR_ARG to, socklen_t length) {
   const struct sockaddr* address = to.__sockaddr__;
   int pd;
-  if (kind_of(entry_of(fd)) == UNDECIDED && decide(fd, address, length, FOR_CONNECT) != 0) {
-    return -1;
+  if (kind_of(entry_of(fd)) == UNDECIDED) {
+    const bool nowhere = address != NULL && length >= sizeof address->sa_family &&
+                         address->sa_family == AF_UNSPEC; /* decides nothing */
+    if (nowhere) return real()->connect(fd, address, length);
+    if (decide(fd, address, length, FOR_CONNECT) != 0) return -1;
   }
   return is_postern(fd, &pd) ? postern_connect(pd, address, length)
                              : real()->connect(fd, address, length);

@@ -464,3 +464,86 @@ def udp_every_border_size(side):
         results += [side("sendto", "s", size, side.peer, peer.getsockname()[1]),
                     outcome(lambda: len(peer.recv(70_000)))]
     return results
+
+
+# ---- what goes with a datagram ----
+
+IP = socket.IPPROTO_IP
+RECVTTL, RECVTOS, PKTINFO, RECVORIGDSTADDR = 12, 13, 8, 20
+
+
+@sequence
+def told_how_a_datagram_came(side):
+    """In the order in which Linux tells; cut where there is no room."""
+    peer = datagram_pair(side)
+    peer.setsockopt(IP, socket.IP_TTL, 33)
+    peer.setsockopt(IP, socket.IP_TOS, 0x10)
+    before = [side("getsockopt", "s", IP, option) for option in (PKTINFO, RECVTTL, RECVTOS)]
+    results = []
+    for options in ((), (PKTINFO,), (RECVTTL, RECVTOS), (RECVORIGDSTADDR,)):
+        results += [side("setsockopt", "s", IP, option, 1) for option in options]
+        for room in (256, 64, 44, 20, 8, 0):
+            peer.sendto(b"datagram", (side.address, side.port))
+            results.append(side("recvmsg", "s", 100, room))
+    peer.sendto(b"datagram", (side.address, side.port))
+    results += [side("recvmsg", "s", 3, 64), side("getsockopt", "s", IP, PKTINFO),
+                side("setsockopt", "s", IP, PKTINFO, 0), side("getsockopt", "s", IP, PKTINFO)]
+    return before + results
+
+
+@sequence
+def datagrams_sent_as_told(side):
+    peer = datagram_pair(side)
+    peer.setsockopt(IP, RECVTTL, 1)
+    peer.setsockopt(IP, RECVTOS, 1)
+    to = (side.peer, peer.getsockname()[1])
+
+    def seen():
+        data, control, _, name = peer.recvmsg(100, 256)
+        told = sorted((kind, int.from_bytes(value, "little")) for _, kind, value in control)
+        return f"{len(data)} {told} {side.common(name[0])}"
+    number = [7, 0, 0, 0]
+    good = ([], [[IP, 2, number]], [[IP, 1, [0x20, 0, 0, 0]]], [[IP, 1, [0x20]]],
+            [[IP, 8, side.address]], [[IP, 8, "0.0.0.0"], [IP, 2, number]],
+            [[socket.IPPROTO_TCP, 1, number]])
+    results = []
+    for controls in good:
+        results += [side("sendmsg", "s", 5, *to, *controls), seen()]
+    bad = ([[IP, 2, [0, 0, 0, 0]]], [[IP, 2, [0, 1, 0, 0]]], [[IP, 2, [7]]], [[IP, 8, [0] * 4]],
+           [[IP, 77, number]], [[socket.SOL_SOCKET, 77, number]], [[IP, 1, [0, 1, 0, 0]]])
+    return results + [side("sendmsg", "s", 5, *to, *controls) for controls in bad]
+
+
+@sequence
+def a_stream_heeds_no_control_message(side):
+    peer = blocking_pair(side)
+    return [side("sendmsg", "s", 5, side.peer, 1, [IP, 2, [7, 0, 0, 0]]), outcome(peer.recv, 10),
+            side("sendmsg", "s", 5, side.peer, 1, [socket.SOL_SOCKET, 77, [7, 0, 0, 0]])]
+
+
+# ---- congestion control ----
+
+@sequence
+def congestion_control_by_name(side):
+    listener = side.listener()
+    blocking(side)
+    before = [side("congestion", "s", "nonesuch"), side("congestion", "s", "cubic"), side("congestion", "s"),
+              side("congestion", "s", "")]
+    side("connect", "s", side.peer, listener.getsockname()[1])
+    after = [side("congestion", "s", "cubic"), side("congestion", "s")]
+    blocking(side, "d", socket.SOCK_DGRAM)
+    return before + after + [side("congestion", "d", "cubic"), side("congestion", "d")]
+
+
+# ---- connect to nowhere ----
+
+@sequence
+def a_stream_dissolved_connects_again(side):
+    first = blocking_pair(side)
+    listener = side.listener()
+    dissolved = [side("connect", "s", "0.0.0.0", 0, 16, socket.AF_UNSPEC), outcome(first.recv, 10),
+                 side("getpeername", "s"), side("send", "s", 1), side("recv", "s", 1)]
+    again = [side("connect", "s", side.peer, listener.getsockname()[1])]
+    peer, _ = listener.accept()
+    side.open.append(peer)
+    return dissolved + again + [side("send", "s", 4), outcome(peer.recv, 10)]

@@ -97,6 +97,86 @@ def op_recvfrom(name, size, flags=0):
     return f"{result} {data.raw[:min(result, size)][:32]!r} from {sender}"
 
 
+class Vec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class Message(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32),
+                ("vec", ctypes.POINTER(Vec)), ("vec_length", ctypes.c_size_t),
+                ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t),
+                ("flags", ctypes.c_int)]
+
+
+def message(data, address, control):
+    vec = Vec(ctypes.cast(data, ctypes.c_void_p), len(data))
+    where = [ctypes.cast(part, ctypes.c_void_p) if part is not None else None
+             for part in (address, control)]
+    m = Message(where[0], len(address) if address is not None else 0, ctypes.pointer(vec), 1,
+                where[1], len(control) if control is not None else 0, 0)
+    m.keep = (vec, data, address, control)
+    return m
+
+
+PKTINFO, ORIGDSTADDR = (names.SOL_IP, 8), (names.SOL_IP, 20)
+
+
+def control_text(raw):
+    """The control messages in order; an interface's number is another one on each side."""
+    told, at = [], 0
+    while at + 16 <= len(raw):
+        length, level, kind = (int.from_bytes(raw[at + a:at + b], "little")
+                               for a, b in ((0, 8), (8, 12), (12, 16)))
+        if length < 16:
+            break
+        data = raw[at + 16:at + length]
+        if (level, kind) == PKTINFO and len(data) == 12:
+            value = f"{names.inet_ntoa(data[4:8])} {names.inet_ntoa(data[8:12])}"
+        elif (level, kind) == ORIGDSTADDR and len(data) == 16:
+            value = address_text(data, 16)
+        elif (level, kind) in (PKTINFO, ORIGDSTADDR):
+            value = f"{len(data)} bytes"
+        else:
+            value = int.from_bytes(data, "little")
+        told.append(f"{level}/{kind}={value}")
+        at += (length + 7) // 8 * 8
+    return " ".join(told) or "nothing told"
+
+
+def op_recvmsg(name, size, room, flags=0):
+    data, control = ctypes.create_string_buffer(size), ctypes.create_string_buffer(room)
+    m = message(data, None, control)
+    result = call("recvmsg", fds[name], ctypes.byref(m), flags)
+    if isinstance(result, str):
+        return result
+    return f"{result} {control_text(control.raw[:m.control_length])} flags {m.flags:#x}"
+
+
+def op_sendmsg(name, size, host, port, *controls):
+    """A control message is [level, type, bytes as a list, or an address as text]."""
+    raw = b""
+    for level, kind, value in controls:
+        if isinstance(value, str):
+            value = bytes(4) + names.inet_aton(value) + bytes(4)
+        value = bytes(value)
+        raw += ((16 + len(value)).to_bytes(8, "little") + level.to_bytes(4, "little") +
+                kind.to_bytes(4, "little") + value + bytes(-len(value) % 8))
+    m = message(ctypes.create_string_buffer(b"m" * size, size),
+                ctypes.create_string_buffer(sockaddr(host, port), 16),
+                ctypes.create_string_buffer(raw, len(raw)) if raw else None)
+    return call("sendmsg", fds[name], ctypes.byref(m), names.MSG_NOSIGNAL)
+
+
+def op_congestion(name, algorithm=None):
+    if algorithm is not None:
+        return call("setsockopt", fds[name], names.IPPROTO_TCP, names.TCP_CONGESTION,
+                    algorithm.encode(), len(algorithm))
+    raw, length = ctypes.create_string_buffer(16), ctypes.c_uint32(16)
+    result = call("getsockopt", fds[name], names.IPPROTO_TCP, names.TCP_CONGESTION, raw,
+                  ctypes.byref(length))
+    return result if isinstance(result, str) else f"{raw.value.decode()} {length.value}"
+
+
 def op_shutdown(name, how):
     return call("shutdown", fds[name], how)
 

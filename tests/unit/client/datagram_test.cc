@@ -153,5 +153,127 @@ TEST_F(UdpOverWorkers, OneSocketReceivesFromAllWorkers) {
   EXPECT_TRUE(eventually([&] { return daemon_->stats().sockets == 0 && tx_used() == 0; }));
 }
 
+// ---- what goes with a datagram ----
+
+struct Told {
+  int ttl = -1, tos = -1, tclass = -1, hop_limit = -1;
+  in_pktinfo info{};
+  in6_pktinfo info6{};
+  int count = 0;
+  int flags = 0;
+};
+
+template <class T>
+void take(const cmsghdr* h, T* to) {
+  ASSERT_EQ(h->cmsg_len, CMSG_LEN(sizeof *to));
+  memcpy(to, CMSG_DATA(h), sizeof *to);
+}
+
+void take_one(const cmsghdr* h, Told* told) {
+  uint8_t byte = 0;
+  if (h->cmsg_level == IPPROTO_IP && h->cmsg_type == IP_PKTINFO) take(h, &told->info);
+  if (h->cmsg_level == IPPROTO_IP && h->cmsg_type == IP_TTL) take(h, &told->ttl);
+  if (h->cmsg_level == IPPROTO_IP && h->cmsg_type == IP_TOS) take(h, &byte), told->tos = byte;
+  if (h->cmsg_level == IPPROTO_IPV6 && h->cmsg_type == IPV6_PKTINFO) take(h, &told->info6);
+  if (h->cmsg_level == IPPROTO_IPV6 && h->cmsg_type == IPV6_TCLASS) take(h, &told->tclass);
+  if (h->cmsg_level == IPPROTO_IPV6 && h->cmsg_type == IPV6_HOPLIMIT) take(h, &told->hop_limit);
+  ++told->count;
+}
+
+Told receive_told(int fd, size_t room = 256) {
+  char data[64];
+  iovec vec{data, sizeof data};
+  alignas(cmsghdr) char control[256];
+  msghdr m{};
+  m.msg_iov = &vec;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = room;
+  EXPECT_GE(postern_recvmsg(fd, &m, 0), 0) << strerror(errno);
+  Told told;
+  told.flags = m.msg_flags;
+  for (cmsghdr* h = CMSG_FIRSTHDR(&m); h != nullptr; h = CMSG_NXTHDR(&m, h)) take_one(h, &told);
+  return told;
+}
+
+int send_told(int fd, uint16_t port, int level, int type, const void* value, size_t size) {
+  const sockaddr_in to = address("10.0.0.2", port);
+  char data[] = "datagram";
+  iovec vec{data, 8};
+  alignas(cmsghdr) char control[64] = {};
+  msghdr m{};
+  m.msg_name = const_cast<sockaddr*>(generic(to));
+  m.msg_namelen = sizeof to;
+  m.msg_iov = &vec;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = CMSG_SPACE(size);
+  cmsghdr* h = CMSG_FIRSTHDR(&m);
+  h->cmsg_level = level;
+  h->cmsg_type = type;
+  h->cmsg_len = CMSG_LEN(size);
+  memcpy(CMSG_DATA(h), value, size);
+  return postern_sendmsg(fd, &m, 0) == 8 ? 0 : -errno;
+}
+
+void want(int fd, int level, int option) {
+  const int on = 1;
+  EXPECT_EQ(postern_setsockopt(fd, level, option, &on, sizeof on), 0) << option;
+}
+
+TEST_F(ClientTest, AncillaryDataAsAskedFor) {
+  const int server = bound_udp(57);
+  const int client = udp();
+  const int ttl = 9, tos = 0x20;
+  ASSERT_EQ(send_told(client, 57, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl), 0);
+  EXPECT_EQ(receive_told(server).count, 0) << "nothing was asked for";
+  want(server, IPPROTO_IP, IP_PKTINFO);
+  want(server, IPPROTO_IP, IP_RECVTTL);
+  want(server, IPPROTO_IP, IP_RECVTOS);
+  ASSERT_EQ(send_told(client, 57, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl), 0);
+  Told told = receive_told(server);
+  EXPECT_EQ(told.count, 3);
+  EXPECT_EQ(told.ttl, 9);
+  EXPECT_EQ(told.tos, 0);
+  EXPECT_EQ(told.info.ipi_ifindex, 1);
+  EXPECT_EQ(told.info.ipi_addr.s_addr, inet_addr("10.0.0.1"));
+  ASSERT_EQ(send_told(client, 57, IPPROTO_IP, IP_TOS, &tos, sizeof tos), 0);
+  told = receive_told(server);
+  EXPECT_EQ(told.tos, 0x20);
+  EXPECT_EQ(told.ttl, 64);
+}
+
+TEST_F(ClientTest, AncillaryDataIsCutToTheRoom) {
+  const int server = bound_udp(58);
+  const int client = udp();
+  want(server, IPPROTO_IP, IP_PKTINFO);
+  want(server, IPPROTO_IP, IP_RECVTTL);
+  const int ttl = 9;
+  const auto with_room = [&](size_t room) {
+    EXPECT_EQ(send_told(client, 58, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl), 0);
+    return receive_told(server, room);
+  };
+  EXPECT_EQ(with_room(64).flags & MSG_CTRUNC, 0);
+  EXPECT_NE(with_room(32).flags & MSG_CTRUNC, 0);
+  EXPECT_EQ(with_room(32).count, 1) << "the one that fits";
+  EXPECT_NE(with_room(0).flags & MSG_CTRUNC, 0);
+}
+
+TEST_F(ClientTest, AncillaryDataThatMakesNoSense) {
+  const int client = udp();
+  bound_udp(59);
+  const int ttl = 0, large = 256;
+  EXPECT_EQ(send_told(client, 59, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl), -EINVAL);
+  EXPECT_EQ(send_told(client, 59, IPPROTO_IP, IP_TTL, &large, sizeof large), -EINVAL);
+  EXPECT_EQ(send_told(client, 59, IPPROTO_IP, IP_TTL, &ttl, 1), -EINVAL);
+  EXPECT_EQ(send_told(client, 59, IPPROTO_IP, 77, &ttl, sizeof ttl), -EINVAL);
+  EXPECT_EQ(send_told(client, 59, IPPROTO_UDP, 103, &ttl, 2), -EINVAL) << "UDP_SEGMENT";
+  EXPECT_EQ(send_told(client, 59, IPPROTO_TCP, 1, &ttl, sizeof ttl), 0) << "not ours to judge";
+  const int fd = tcp();
+  const int on = 1;
+  EXPECT_EQ(postern_setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on), -1);
+  EXPECT_EQ(errno, ENOPROTOOPT);
+}
+
 }  // namespace
 }  // namespace postern::test

@@ -648,6 +648,9 @@ void MiniDaemon::send_datagram(Link& link, const SocketPtr& s, const shm_command
   out.port = s->port;
   local_address(out.address, 1);
   local_address(out.local, 1);
+  out.ttl = d.ttl != 0 ? d.ttl : 64;
+  out.tos = d.tos;
+  out.interface = d.interface != 0 ? d.interface - 1 : 0;
   std::vector<std::byte> record((sizeof out + d.length + 7) & ~size_t{7});
   std::memcpy(record.data(), &out, sizeof out);
   std::memcpy(record.data() + sizeof out, link.channel.tx_pool() + c.offset + sizeof out, d.length);

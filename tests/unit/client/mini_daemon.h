@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
@@ -17,6 +18,15 @@
 
 namespace postern::test {
 
+inline shm_settings mini_settings() {
+  shm_settings settings{};
+  settings.receive_buffer = 1 << 20;
+  for (const char* name : {"cubic", "newreno", "dctcp"}) {
+    strcpy(settings.congestion_names[settings.congestion_count++], name);
+  }
+  return settings;
+}
+
 struct MiniOptions {
   SegmentOptions segment{.channels = 1,
                          .slots = 256,
@@ -24,7 +34,8 @@ struct MiniOptions {
                          .command_entries = 256,
                          .event_entries = 256,
                          .rx_pool_bytes = 4 << 20,
-                         .tx_pool_bytes = 4 << 20};
+                         .tx_pool_bytes = 4 << 20,
+                         .settings = mini_settings()};
   uint32_t receive_buffer = 256 << 10;  // bytes a socket may have unread
   int attach_error = 0;                 // refuse with this errno
   std::string attach_message;

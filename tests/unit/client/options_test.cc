@@ -56,6 +56,31 @@ TEST_F(ClientTest, DefaultsAndReadOnlyOptions) {
   EXPECT_EQ(get(connect_to(600), IPPROTO_TCP, TCP_MAXSEG), 1460);
 }
 
+TEST_F(ClientTest, CongestionControlByName) {
+  const int fd = tcp();
+  const auto name = [&] {
+    char text[16] = {};
+    socklen_t length = sizeof text;
+    EXPECT_EQ(postern_getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, text, &length), 0);
+    EXPECT_EQ(length, sizeof text);
+    return std::string(text);
+  };
+  const auto choose = [&](const char* text) {
+    const int rc = postern_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, text,
+                                      static_cast<socklen_t>(strlen(text)));
+    return rc == 0 ? 0 : -errno;
+  };
+  EXPECT_EQ(name(), "cubic");
+  EXPECT_EQ(choose("dctcp"), 0);
+  EXPECT_EQ(name(), "dctcp");
+  EXPECT_EQ(choose("reno"), 0) << "as Linux calls it";
+  EXPECT_EQ(name(), "newreno");
+  EXPECT_EQ(choose("bbr"), -ENOENT);
+  EXPECT_EQ(choose("cub"), -ENOENT);
+  EXPECT_EQ(choose(""), -EINVAL);
+  EXPECT_EQ(name(), "newreno");
+}
+
 TEST_F(ClientTest, TcpInfoIsTheDaemons) {
   const int l = listener(80);
   tcp_info info{};

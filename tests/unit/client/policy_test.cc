@@ -7,6 +7,8 @@
 
 #include <string>
 
+#include "abi/shmsock.h"
+
 namespace {
 
 bool is_kernel(const struct policy& policy, const std::string& text, bool connecting = true) {
@@ -38,6 +40,45 @@ TEST(Policy, WildcardsListenOnPosternAndConnectToLoopback) {
     EXPECT_FALSE(is_kernel(policy, text, false)) << text;
     EXPECT_TRUE(is_kernel(policy, text, true)) << text;
   }
+}
+
+TEST(Policy, TheLongestNetworkDecides) {
+  shm_settings settings{};
+  const auto add = [&](const char* address, uint8_t bits, bool kernel) {
+    shm_network& n = settings.networks[settings.network_count++];
+    ASSERT_EQ(inet_pton(AF_INET6, address, n.address), 1);
+    n.bits = bits;
+    n.kernel = kernel;
+  };
+  add("::ffff:10.0.0.0", 96 + 8, true);
+  add("::ffff:10.1.0.0", 96 + 16, false);
+  add("::ffff:10.1.2.0", 96 + 24, true);
+  add("2001:db8::", 32, true);
+  struct policy policy = {};
+  policy_take(&policy, &settings);
+  EXPECT_TRUE(is_kernel(policy, "10.2.0.1"));
+  EXPECT_FALSE(is_kernel(policy, "10.1.0.1"));
+  EXPECT_TRUE(is_kernel(policy, "10.1.2.1"));
+  EXPECT_FALSE(is_kernel(policy, "11.0.0.1"));
+  EXPECT_TRUE(is_kernel(policy, "2001:db8::1"));
+  EXPECT_FALSE(is_kernel(policy, "2001:db9::1"));
+  EXPECT_FALSE(policy.both);
+  settings.both_sides = 1;
+  policy_take(&policy, &settings);
+  EXPECT_TRUE(policy.both);
+}
+
+TEST(Policy, TheEnvironmentWinsAmongEquals) {
+  shm_settings settings{};
+  settings.network_count = 1;
+  ASSERT_EQ(inet_pton(AF_INET6, "::ffff:10.0.0.0", settings.networks[0].address), 1);
+  settings.networks[0].bits = 96 + 8;
+  struct policy policy = {};
+  ASSERT_TRUE(policy_add(&policy, "10.0.0.0/8"));
+  policy_take(&policy, &settings);
+  EXPECT_TRUE(is_kernel(policy, "10.0.0.1"));
+  policy_take(&policy, nullptr);
+  EXPECT_EQ(policy.count, 2u);
 }
 
 TEST(Policy, BothSidesAreForWildcards) {

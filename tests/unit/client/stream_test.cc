@@ -535,9 +535,14 @@ TEST_F(ClientTest, ScatterGather) {
   m.msg_iovlen = 2;
   EXPECT_EQ(postern_recvmsg(p.b, &m, 0), 8);
   EXPECT_EQ(std::string(x, 4) + std::string(y, 4), "onethree");
-  m.msg_controllen = 24;
+  cmsghdr wrong{};
+  wrong.cmsg_level = SOL_SOCKET;
+  wrong.cmsg_type = 77;
+  wrong.cmsg_len = sizeof wrong;
+  m.msg_control = &wrong;
+  m.msg_controllen = sizeof wrong;
   EXPECT_EQ(postern_sendmsg(p.a, &m, 0), -1);
-  EXPECT_EQ(errno, EOPNOTSUPP);
+  EXPECT_EQ(errno, EINVAL);
 }
 
 TEST_F(ClientTest, ClosingAListenerClosesWhatWasNotAccepted) {
