@@ -14,6 +14,7 @@ import sys
 import time
 
 from report import machine, revision
+from programs import Programs
 from sheets import SHEETS
 from systems import Bench, Failed
 
@@ -22,7 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 def parse_options():
     cores = sorted(os.sched_getaffinity(0))
-    names = [s.name for s in SHEETS]
+    names = [s.name for s in [*SHEETS, Programs]]
     p = argparse.ArgumentParser(prog="perf/run.sh", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--build", required=True, help=argparse.SUPPRESS)
@@ -92,7 +93,7 @@ def main():
     about = {"revision": revision(HERE), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
     bench = Bench(options)
     try:
-        for kind in SHEETS:
+        for kind in [*SHEETS, Programs]:
             if kind.name in options.only:
                 sheet = kind(bench)
                 measure(sheet, options)

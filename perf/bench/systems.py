@@ -136,7 +136,8 @@ class Bench:
             CLIENT, "--file-prefix", "bench-reflector", "--warmup", 0, "--duration", 86000,
         ], self.o.server_core, self.dir, lambda log: "reflecting" in log)
 
-    def posternd(self, build=None, mtu=1500, idle="busy", connections=65536, memory=512):
+    def posternd(self, build=None, mtu=1500, idle="busy", connections=65536, memory=512, spin="50us",
+                 device=None, address=SERVER, netns=None):
         build = pathlib.Path(build or self.build)
         config = self.dir / "posternd.yaml"
         config.write_text(f"""\
@@ -148,22 +149,23 @@ memory:
 workers:
   cores: [{self.o.server_core}]
   idle: {idle}
+  spin: {spin}
   connections: {connections}
 ports:
   - name: link0
-    device: "net_memif0,role=server,socket={self.memif}"
-    addresses: [{SERVER}/24]
+    device: "{device or f"net_memif0,role=server,socket={self.memif}"}"
+    addresses: [{address}/24]
     mtu: {mtu}
 access:
   - user: root
-    bind: [tcp/{ECHO}, udp/{ECHO}, tcp/{SINK}, udp/{SINK}, tcp/{SOURCE}]
+    bind: [tcp/any, udp/any]
     sockets: {1 << max(16, (2 * connections - 1).bit_length())}
 control:
   app_socket: {self.dir}/app.sock
   socket: {self.dir}/control.sock
 """)
         return Server("posternd", [build / "app/daemon/posternd", "--config", config],
-                      self.o.server_core, self.dir, lambda log: "ready" in log)
+                      self.o.server_core, self.dir, lambda log: "ready" in log, netns=netns)
 
     def postern(self, *arguments):
         """What the operator's command says, as JSON."""

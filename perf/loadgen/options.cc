@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <string_view>
 #include <system_error>
 
@@ -47,6 +49,8 @@ Load
   --connections N      TCP connections, or UDP source ports (1)
   --active N           tcp-rr: only N of them send requests (all)
   --size BYTES         payload of a request or datagram (64); UDP: 16 or more
+  --request FILE       tcp-rr, tcp-crr: send what the file holds, to a server of any protocol
+  --response BYTES     and count its answer by its length; its bytes are not looked at
   --window N           udp-echo: datagrams outstanding (32); bulk: KiB in flight a
                        connection (1024)
   --rate N             requests or packets a second; latency counts from the moment a request
@@ -120,6 +124,17 @@ std::vector<std::string> split(std::string_view text, char separator) {
   return parts;
 }
 
+std::string file_content(const char* option, const char* path) {
+  constexpr size_t kMost = 1 << 20;
+  std::ifstream file(path, std::ios::binary);
+  std::string content{std::istreambuf_iterator<char>(file), {}};
+  if (!file || content.empty() || content.size() > kMost) {
+    throw UsageError(std::string("--") + option + ": '" + path +
+                     "' is not a file of 1 byte to 1 MiB");
+  }
+  return content;
+}
+
 void add_services(const char* option, HostedService::Kind kind, const char* list, Options& o) {
   for (const std::string& item : split(list, ',')) {
     const bool tcp = item.starts_with("tcp:");
@@ -149,6 +164,8 @@ enum Id {
   kConnections,
   kActive,
   kSize,
+  kRequest,
+  kResponse,
   kWindow,
   kRate,
   kWarmup,
@@ -183,6 +200,8 @@ constexpr option kLong[] = {
     {"connections", required_argument, nullptr, kConnections},
     {"active", required_argument, nullptr, kActive},
     {"size", required_argument, nullptr, kSize},
+    {"request", required_argument, nullptr, kRequest},
+    {"response", required_argument, nullptr, kResponse},
     {"window", required_argument, nullptr, kWindow},
     {"rate", required_argument, nullptr, kRate},
     {"warmup", required_argument, nullptr, kWarmup},
@@ -253,6 +272,13 @@ void apply(int id, const char* name, const char* arg, Options& o) {
     case kSize:
       o.size = number<uint32_t>(name, arg, 1, 1 << 20);
       break;
+    case kRequest:
+      o.request = file_content(name, arg);
+      o.size = static_cast<uint32_t>(o.request.size());
+      break;
+    case kResponse:
+      o.response = number<uint32_t>(name, arg, 1, 1 << 30);
+      break;
     case kWindow:
       o.window = number<uint32_t>(name, arg, 1, 16384);
       break;
@@ -310,6 +336,13 @@ void check(const Options& o) {
                      " address and port pairs of --clients and --ports");
   }
   if (o.active > o.connections) throw UsageError("--active is more than --connections");
+  const bool asks = o.mode == Mode::tcp_rr || o.mode == Mode::tcp_crr;
+  if (!asks && (!o.request.empty() || o.response != 0)) {
+    throw UsageError("--request and --response are for tcp-rr and tcp-crr");
+  }
+  if (o.request.empty() != (o.response == 0)) {
+    throw UsageError("--request and --response belong together");
+  }
   const bool udp = o.mode == Mode::udp_echo || o.mode == Mode::udp_flood;
   if (udp && o.size < 16) throw UsageError("--size: UDP modes need 16 bytes for their own header");
   if (udp && o.size + 28u > o.mtu) {

@@ -158,8 +158,10 @@ void TcpLoad::on_data(Connection& c, const TcpView& segment) noexcept {
     ++counters_.mismatches;
     return;
   }
-  const uint8_t* expected = &pattern_[options_.size - c.response_left];
-  if (std::memcmp(segment.payload, expected, segment.length) != 0) ++counters_.mismatches;
+  if (options_.response == 0) {
+    const uint8_t* expected = &pattern_[options_.size - c.response_left];
+    if (std::memcmp(segment.payload, expected, segment.length) != 0) ++counters_.mismatches;
+  }
   c.response_left -= segment.length;
 }
 

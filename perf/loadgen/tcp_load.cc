@@ -35,6 +35,7 @@ TcpLoad::TcpLoad(const Options& options, Link& link)
   for (size_t i = 0; i < pattern_.size(); ++i) {
     pattern_[i] = static_cast<uint8_t>((i * 2654435761u) >> 13);
   }
+  if (!options.request.empty()) pattern_.assign(options.request.begin(), options.request.end());
   for (size_t at = 0; at < pattern_.size(); at += mss_) {
     segment_sums_.push_back(sum_bytes(&pattern_[at], std::min<size_t>(mss_, pattern_.size() - at)));
   }
@@ -113,7 +114,7 @@ void TcpLoad::start_request(Connection& c, Tsc due, Tsc now) noexcept {
   c.due = due;
   c.snd_base = c.snd_end;
   c.snd_end += options_.size;
-  c.response_left = options_.size;
+  c.response_left = options_.response != 0 ? options_.response : options_.size;
   ++counters_.sent;
   send_pending(c, now);
 }
