@@ -3,6 +3,7 @@ import os
 import pathlib
 import re
 import shutil
+import statistics
 import subprocess
 import time
 
@@ -70,12 +71,20 @@ http {{
         return [shutil.which("nginx") or "/usr/sbin/nginx", "-c", config, "-e", "stderr"]
 
     def client(self, address, seconds):
-        return ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}", f"http://{address}/"]
+        return ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}", "--latency",
+                f"http://{address}/"]
 
-    def rate(self, text):
+    def sample(self, text):
+        """Of the client's words: rate, and latency in microseconds."""
         if "Socket errors" in text or "Non-2xx" in text:
             raise Failed(text)
-        return float(re.search(r"Requests/sec:\s+([0-9.]+)", text).group(1))
+        unit = {"us": 1, "ms": 1000, "s": 1e6}
+
+        def quantile(percent):
+            number, of = re.search(rf"{percent}%\s+([0-9.]+)(us|ms|s)\b", text).groups()
+            return float(number) * unit[of]
+        return {"rate": float(re.search(r"Requests/sec:\s+([0-9.]+)", text).group(1)),
+                "latency_us": {"p50": quantile(50), "p99": quantile(99)}}
 
 
 class Redis(Program):
@@ -89,10 +98,12 @@ class Redis(Program):
 
     def client(self, address, seconds):
         return ["redis-benchmark", "-h", address, "-c", CONNECTIONS, "-n", int(60000 * max(1, seconds)),
-                "-t", "set", "-d", 64, "--csv"]
+                "-t", "set", "-d", 64, "--csv", "--precision", 3]
 
-    def rate(self, text):
-        return float(re.search(r'"SET","([0-9.]+)"', text).group(1))
+    def sample(self, text):
+        fields = [float(f.strip('"')) for f in re.search(r'"SET",(.*)', text).group(1).split(",")]
+        rate, _average, _least, p50, _p95, p99, _most = fields
+        return {"rate": rate, "latency_us": {"p50": 1000 * p50, "p99": 1000 * p99}}
 
 
 class Programs(Sheet):
@@ -149,12 +160,13 @@ class Programs(Sheet):
         return int(self.beyond(["python3", "-c", script]))
 
     def counted(self, servers, run):
-        """Its rate, and the cores that the servers used meanwhile."""
+        """What the client says, and the cores that the servers used meanwhile."""
         ticks, begin = sum(cpu_ticks(s.process.pid) for s in servers), time.monotonic()
         sample = run()
         wall = time.monotonic() - begin
         used = sum(cpu_ticks(s.process.pid) for s in servers) - ticks
-        return {"rate": sample, "cores": used / os.sysconf("SC_CLK_TCK") / wall}
+        return {"rate": sample["rate"], "latency_us": sample["latency_us"],
+                "cores": used / os.sysconf("SC_CLK_TCK") / wall}
 
     def over_kernel(self, program, row):
         b = self.bench
@@ -167,9 +179,9 @@ class Programs(Sheet):
                     "--warmup", b.o.warmup, "--duration", b.o.seconds, *program.loadgen(size)]
             offloads(b.namespaces[0], "veth0", "off")
             row[program.name, "kernel, loadgen"] = self.counted([server], lambda: run_json(
-                case, b.o.client_core, netns=b.namespaces[1])["rate"])
+                case, b.o.client_core, netns=b.namespaces[1]))
             offloads(b.namespaces[0], "veth0", "on")
-            row[program.name, "kernel, client"] = self.counted([server], lambda: program.rate(
+            row[program.name, "kernel, client"] = self.counted([server], lambda: program.sample(
                 self.beyond(program.client(SERVER, b.o.seconds))))
             return size
         finally:
@@ -185,10 +197,10 @@ class Programs(Sheet):
             try:
                 if wired:
                     def run():
-                        return program.rate(self.beyond(program.client(WIRE_SERVER, b.o.seconds)))
+                        return program.sample(self.beyond(program.client(WIRE_SERVER, b.o.seconds)))
                 else:
                     def run():
-                        return b.loadgen(program.loadgen(size))["rate"]
+                        return b.loadgen(program.loadgen(size))
                 row[program.name, "client" if wired else "loadgen"] = self.counted([daemon, server], run)
             finally:
                 server.stop()
@@ -214,9 +226,15 @@ class Programs(Sheet):
             kernel_core = [r / c for r, c in zip(kernel, kernel_cores)]
             yield [program.title, spread(rate, rate_text), spread(kernel, rate_text),
                    spread(ratios(rate, kernel), ratio_text), spread(cores, ratio_text),
-                   spread(kernel_cores, ratio_text), spread(ratios(core, kernel_core), ratio_text)]
+                   spread(kernel_cores, ratio_text), spread(ratios(core, kernel_core), ratio_text),
+                   self.latency(ours), self.latency(theirs)]
+
+    def latency(self, variant):
+        return " / ".join(f"{statistics.median(r[q] for r in self.column(variant, 'latency_us')):.0f}"
+                          for q in ("p50", "p99"))
 
     def render(self):
-        head = ["", "Postern", "kernel", "ratio", "cores, Postern", "cores, kernel", "ratio per core"]
+        head = ["", "Postern", "kernel", "ratio", "cores, Postern", "cores, kernel", "ratio per core",
+                "p50 / p99, us", "kernel, us"]
         return "\n".join(["With `loadgen`:", "", table(head, self.rows("loadgen")), "",
                           "With wrk and redis-benchmark:", "", table(head, self.rows("client"))]), {}

@@ -456,6 +456,28 @@ def wrk_against_nginx(world):
     assert "Socket errors" not in text and "Non-2xx" not in text, text
 
 
+@case(seconds=170, needs=("nginx", "curl"))
+def nginx_sends_a_gigabyte(world):
+    """By sendfile, from two workers; the file has holes, and marks that tell its parts apart."""
+    size = 1024 * MIB
+    world.start()
+    root = make_site(world)
+    with (root / "gigabyte.bin").open("wb") as file:
+        file.truncate(size)
+        for at in range(0, size, 64 * MIB):
+            file.seek(at)
+            file.write(Pattern(at).bytes(MIB + 1))
+    digest = hashlib.sha256()
+    with (root / "gigabyte.bin").open("rb") as file:
+        while piece := file.read(4 * MIB):
+            digest.update(piece)
+    config = nginx_config(world, master_process="on", worker_processes="2")
+    world.program("/usr/sbin/nginx", "-c", config, "-e", "stderr")
+    world.wait_listening(80)
+    url = f"http://{POSTERN}/gigabyte.bin"
+    assert download(url, "--max-time", "150") == (digest.hexdigest(), size)
+
+
 # ---- redis ----
 
 @case(seconds=120, needs=("redis-server", "redis-benchmark", "redis-cli"))
