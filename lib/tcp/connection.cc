@@ -52,7 +52,6 @@ void TcpConnection::on_close(TcpContext& ctx) {
   if (flags_.orphan) return;
   if (state_ == TcpState::closed || state_ == TcpState::syn_sent) {
     if (state_ != TcpState::closed) close_now(ctx);
-    flags_.orphan = true;
     return;
   }
   const uint32_t unread = rx_tail() - (rcv_limit_ - receive_buffer_ - irs_ - 1);
@@ -70,7 +69,6 @@ void TcpConnection::on_abort(TcpContext& ctx) {
   if (state_ == TcpState::closed) return;
   // RFC 9293 3.10.5: nobody waits for a reset before the SYN was sent or after both FINs.
   const bool tell = state_ != TcpState::syn_sent && state_ != TcpState::time_wait;
-  flags_.orphan = true;
   close_now(ctx, tell);
 }
 

@@ -196,6 +196,17 @@ TEST(Dctcp, GrowsAsReno) {  // RFC 8257 3.3: growth is not changed
   EXPECT_EQ(w.cwnd, 21U * kMss);
 }
 
+TEST(Dctcp, WhatSlowStartLeavesCountsForAvoidance) {  // RFC 5681 3.1, RFC 3465
+  Window w = window("dctcp");
+  w.ssthresh = w.cwnd + 1000;
+  w.ack(3000);
+  EXPECT_EQ(w.cwnd, 11U * kMss);
+  w.ack(8999);
+  EXPECT_EQ(w.cwnd, 11U * kMss);
+  w.ack(1);
+  EXPECT_EQ(w.cwnd, 12U * kMss) << "2000 had counted already";
+}
+
 // RFC 9406, with each algorithm that has a slow start of the standard kind.
 class HyStartTest : public testing::TestWithParam<const char*> {};
 
@@ -208,6 +219,16 @@ TEST_P(HyStartTest, LeavesSlowStartWhenTheRoundTripGrows) {  // RFC 9406 4.2
   for (; rounds < 12 && w.ssthresh == UINT32_MAX; ++rounds) w.round();
   EXPECT_EQ(rounds, 6) << "CSS_ROUNDS rounds, the first one partial";
   EXPECT_LT(w.cwnd, 80U * 4 * kMss) << "growth is slowed to a quarter: 1.25^5";
+}
+
+TEST_P(HyStartTest, LeavesAtTheThreshold) {  // RFC 9406 4.2: currentRoundMinRTT >= last + thresh
+  for (const uint32_t rtt : {112'499U, 112'500U}) {  // 100 ms / 8
+    Window w = window(GetParam());
+    for (int i = 0; i < 3; ++i) w.round();
+    w.rtt_us = rtt;
+    for (int i = 0; i < 2; ++i) w.round();
+    EXPECT_EQ(w.cwnd < 320U * kMss, rtt == 112'500) << rtt;
+  }
 }
 
 TEST_P(HyStartTest, IgnoresJitter) {  // RFC 9406 4.2: RttThresh

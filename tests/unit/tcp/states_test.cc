@@ -90,6 +90,47 @@ TEST(TcpStates, SegmentArrives) {
   }
 }
 
+// What `postern drops` calls a segment that changes nothing.
+TEST(TcpStates, WhatIsDroppedIsNamed) {
+  const struct {
+    const char* what;
+    uint8_t flags;
+    uint32_t seq, ack, length;
+    int stamp;  // relative to the last one; kNothing: no timestamps
+    Drop drop;
+  } rows[] = {
+      {"no timestamps", ack, 11, 1, 10, kNothing, Drop::tcp_paws},
+      {"an old timestamp", ack, 11, 1, 10, -2, Drop::tcp_paws},
+      {"old text", ack, 1, 1, 10, 0, Drop::tcp_duplicate},
+      {"an old ACK", ack, 10, 1, 0, 0, Drop::tcp_bad_sequence},
+      {"text beyond the window", ack, 3 << 20, 1, 10, 0, Drop::tcp_bad_sequence},
+      {"RST within the window", rst, 12, 0, 0, 0, Drop::tcp_challenge_ack},
+      {"RST outside", rst, 10, 0, 0, 0, Drop::tcp_bad_sequence},
+      {"SYN", syn, 11, 0, 0, 0, Drop::tcp_challenge_ack},
+      {"ACK of the future", ack, 11, 2, 0, 0, Drop::tcp_bad_ack},
+      {"no ACK", psh, 11, 0, 10, 0, Drop::tcp_bad_flags},
+      {"in order", ack, 11, 1, 10, 0, Drop::none},
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.what);
+    Bench b;
+    b.config.timestamps = true;
+    const auto stamped = [&](TcpSegment s, int stamp) {
+      s.has_timestamps = stamp != kNothing;
+      s.ts_value = static_cast<uint32_t>(1000 + stamp);
+      return s;
+    };
+    b.tcp.open_passive(b.context(), stamped(b.segment(syn, 0), 0), 1460);
+    b.send();
+    (void)b.receive(stamped(b.segment(ack, 1, 1), 0));
+    (void)b.receive(stamped(b.segment(ack, 1, 1, 10), 0));
+    b.send();
+    const TcpSegment s = stamped(b.segment(row.flags, row.seq, row.ack, row.length), row.stamp);
+    EXPECT_EQ(b.receive(s).drop, row.drop);
+    EXPECT_EQ(b.tcp.state(), S::established);
+  }
+}
+
 struct Call {
   S state;
   S after_close;
