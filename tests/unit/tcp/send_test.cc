@@ -259,6 +259,18 @@ TEST(TcpUrgent, NewsOncePerAdvance) {  // RFC 9293 MUST-32, MUST-33; RFC 6093 4:
   EXPECT_FALSE(b.tcp.urgent_mark(&mark));
 }
 
+TEST(TcpUrgent, OnlyWithTheFlag) {  // RFC 9293 3.1: the pointer counts if URG is set
+  Bench b;
+  b.enter(S::established);
+  (void)b.events();
+  TcpSegment s = b.segment(ack, 11, 1, 10);  // behind a gap, off the fast path
+  s.urgent = 5;
+  (void)b.receive(s);
+  EXPECT_EQ(b.events() & tcp_event::urgent, 0);
+  uint32_t mark = 0;
+  EXPECT_FALSE(b.tcp.urgent_mark(&mark));
+}
+
 TEST(TcpUrgent, PointerIntoThePastIsNoNews) {
   Bench b;
   b.enter(S::established);
