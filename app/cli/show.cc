@@ -65,6 +65,19 @@ std::string addresses_of(const json::value& interface) {
   return addresses;
 }
 
+// A line of the groups that sockets are in, with what they filter; nothing without groups.
+void show_groups(const json::value& interface, std::ostream& out) {
+  const json::array& groups = interface.at("groups").as_array();
+  if (groups.empty()) return;
+  out << "    groups";
+  for (const json::value& group : groups) {
+    out << ' ' << text(group, "group");
+    if (number(group, "sources") == 0) continue;
+    out << " (" << text(group, "mode") << ' ' << text(group, "sources") << " source(s))";
+  }
+  out << '\n';
+}
+
 void show_port(const json::value& port, std::ostream& out) {
   const std::string mbps = number(port, "mbps") == 0 ? "" : ", " + text(port, "mbps") + " Mbit/s";
   out << text(port, "name") << ": " << (flag(port, "up") ? "up" : "down") << mbps << ", mtu "
@@ -77,9 +90,11 @@ void show_port(const json::value& port, std::ostream& out) {
       << " errors, " << text(port, "rx_no_buffer") << " without buffer\n"
       << "    tx " << text(port, "tx_packets") << " packets, " << text(port, "tx_bytes")
       << " bytes, " << text(port, "tx_errors") << " errors\n";
+  show_groups(port, out);
   for (const json::value& vlan : port.at("vlans").as_array()) {
     out << "    vlan " << text(vlan, "id") << ' ' << text(vlan, "name") << ", mtu "
         << text(vlan, "mtu") << ", addresses" << addresses_of(vlan) << '\n';
+    show_groups(vlan, out);
   }
 }
 

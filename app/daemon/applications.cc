@@ -112,12 +112,14 @@ std::string Application::to_string() const {
 }
 
 Applications::Applications(boost::asio::io_context& io, const Config& config, WorkerCalls& calls,
-                           uint16_t ephemeral_first, uint16_t ephemeral_last, uint16_t max_apps)
+                           Groups& groups, uint16_t ephemeral_first, uint16_t ephemeral_last,
+                           uint16_t max_apps)
     : io_(io),
       config_file_(config.file),
       settings_(settings_of(config)),
       policy_(config.access),
       calls_(calls),
+      groups_(groups),
       ports_(local_addresses(config), ephemeral_first, ephemeral_last),
       max_apps_(max_apps) {}
 
@@ -279,15 +281,23 @@ void Applications::bind(Application& app, const shm_bind_request& request) {
 
 void Applications::open_udp(Application& app, uint32_t binding) {
   const Reservation reservation = *ports_.find(app.id, binding);
+  const Groups::Changes early = groups_.take_early(app.id, reservation);
   calls_.post_all(
-      [reservation](Worker& worker) noexcept {
+      [reservation, early = early.get()](Worker& worker) noexcept {
         const SocketRef socket = socket_on(reservation.app, reservation, worker.options().index);
         const int error = worker.stack().bind_udp(socket, reservation.local,
                                                   (reservation.flags & SHM_BIND_V6ONLY) != 0);
-        if (error == 0) worker.publish_socket(socket);
-        return error;
+        if (error != 0) return error;
+        worker.publish_socket(socket);
+        for (size_t i = 0; early != nullptr && i < early->size(); ++i) {
+          const Groups::Change& c = (*early)[i];
+          (void)worker.stack().change_group(socket, c.what, c.group, c.interface, c.source,
+                                            worker.now());
+        }
+        return 0;
       },
-      [this, &app, binding, reservation](const std::vector<int>& errors) {
+      [this, &app, binding, reservation, early](const std::vector<int>& errors) {
+        if (early != nullptr) groups_.refresh_filters();
         if (app.state != Application::State::attached) return;
         const int error = first_error(errors);
         if (error == 0) return reply_bound(app, SHM_REQ_BIND, binding);
@@ -295,6 +305,19 @@ void Applications::open_udp(Application& app, uint32_t binding) {
         release_binding(app, binding);
         app.session->reply(bind_refusal(SHM_REQ_BIND, error, std::strerror(error)));
       });
+}
+
+void Applications::on_group(const SessionPtr& session, const shm_group_request& request) {
+  Application* app = owner(*session);
+  if (app == nullptr) {
+    return session->reply(bind_refusal(request.type, ESHUTDOWN, "posternd is stopping"));
+  }
+  groups_.request(app->id, request, [session](int error, uint16_t interface) {
+    shm_bind_reply reply =
+        bind_refusal(SHM_REQ_GROUP, error, error == 0 ? "" : std::strerror(error));
+    reply.port = interface;
+    session->reply(reply);
+  });
 }
 
 void Applications::listen(Application& app, const shm_bind_request& request) {
@@ -417,6 +440,8 @@ void Applications::leave(Application& app, bool reset) {
       },
       [this, id](const std::vector<int>&) {
         ports_.remove_app(id);
+        groups_.forget(id);
+        groups_.refresh_filters();
         poll_released(id, 0);
       });
 }

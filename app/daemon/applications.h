@@ -16,6 +16,7 @@
 #include "control/config.h"
 #include "control/port_table.h"
 #include "control/session_server.h"
+#include "daemon/groups.h"
 #include "daemon/worker_calls.h"
 #include "shm/channel.h"
 #include "shm/segment.h"
@@ -43,11 +44,13 @@ struct Application {
 class Applications final : public SessionHandler {
  public:
   Applications(boost::asio::io_context& io, const Config& config, WorkerCalls& calls,
-               uint16_t ephemeral_first, uint16_t ephemeral_last, uint16_t max_apps);
+               Groups& groups, uint16_t ephemeral_first, uint16_t ephemeral_last,
+               uint16_t max_apps);
 
   void on_attach(const std::shared_ptr<Session>& session,
                  const shm_attach_request& request) override;
   void on_bind(const std::shared_ptr<Session>& session, const shm_bind_request& request) override;
+  void on_group(const std::shared_ptr<Session>& session, const shm_group_request& request) override;
   void on_closed(const std::shared_ptr<Session>& session) override;
 
   // A worker found that the application broke the contract.
@@ -94,6 +97,7 @@ class Applications final : public SessionHandler {
   const shm_settings settings_;
   AccessPolicy policy_;
   WorkerCalls& calls_;
+  Groups& groups_;
   PortTable ports_;
   uint16_t max_apps_;
   std::map<AppId, std::unique_ptr<Application>> apps_;

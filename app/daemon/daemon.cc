@@ -151,8 +151,9 @@ void Daemon::start_workers() {
   calls_ = std::make_unique<WorkerCalls>(
       io_, raw, [this](AppId app, const char* why) { applications_->evict(app, why); });
   routes_->set_calls(*calls_);
-  applications_ = std::make_unique<Applications>(io_, config_, *calls_, stack.ephemeral_first,
-                                                 stack.ephemeral_last, stack.max_apps);
+  groups_ = std::make_unique<Groups>(config_, ports_, *routes_, *calls_);
+  applications_ = std::make_unique<Applications>(
+      io_, config_, *calls_, *groups_, stack.ephemeral_first, stack.ephemeral_last, stack.max_apps);
   for (size_t i = 0; i < workers_.size(); ++i) {
     workers_[i]->start();
     spdlog::info("worker {} runs on core {}, {} when idle", i, config_.cores[i],

@@ -15,6 +15,7 @@
 #include "control/session_server.h"
 #include "daemon/applications.h"
 #include "daemon/exception.h"
+#include "daemon/groups.h"
 #include "daemon/routes.h"
 #include "daemon/worker_calls.h"
 #include "dataplane/mesh.h"
@@ -66,6 +67,7 @@ class Daemon {
   std::unique_ptr<Routes> routes_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<WorkerCalls> calls_;
+  std::unique_ptr<Groups> groups_;
   std::unique_ptr<Applications> applications_;
   std::unique_ptr<SessionServer> sessions_;
   std::unique_ptr<ControlServer> control_;

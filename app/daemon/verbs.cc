@@ -165,10 +165,13 @@ void neigh(Daemon& daemon, const json::object& request, const ControlReply& repl
 
 // ---- link ----
 
-// The addresses of all ports that had to be asked for (RFC 4862).
+// The addresses of all ports that had to be asked for (RFC 4862), and the groups that somebody is
+// in.
 struct Addresses {
   size_t count = 0;
   std::array<AddressInfo, 1024> info;
+  size_t group_count = 0;
+  std::array<GroupTable::View, 2048> groups;
 };
 
 std::string_view address_state(const Addresses& known, size_t port, const Prefix& address) {
@@ -189,6 +192,16 @@ void add_addresses(json::object& to, const InterfaceEntry& interface, const Addr
   }
   to["addresses"] = std::move(addresses);
   to["address_states"] = std::move(states);
+  json::array groups;
+  for (size_t i = 0; i < known.group_count; ++i) {
+    const GroupTable::View& g = known.groups[i];
+    if (g.interface != index || g.members == 0) continue;
+    groups.push_back(json::object{{"group", g.group.to_string()},
+                                  {"mode", g.exclude ? "exclude" : "include"},
+                                  {"sources", g.sources},
+                                  {"members", g.members}});
+  }
+  to["groups"] = std::move(groups);
 }
 
 json::array vlans_json(const std::vector<InterfaceEntry>& interfaces, const Addresses& known,
@@ -233,6 +246,9 @@ void link(Daemon& daemon, const ControlReply& reply) {
       0,
       [known = known.get()](Worker& worker) noexcept {
         known->count = worker.stack().list_addresses(known->info);
+        const GroupTable& groups = worker.stack().groups();
+        known->group_count = std::min(groups.size(), known->groups.size());
+        for (size_t i = 0; i < known->group_count; ++i) known->groups[i] = groups.view(i);
         return 0;
       },
       [&daemon, reply, known](int) {

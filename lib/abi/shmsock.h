@@ -112,7 +112,7 @@ static inline void shm_fence(void) {
 
 #define SHM_MAGIC UINT32_C(0x4e525350) /* "PSRN" */
 #define SHM_VERSION_MAJOR 1
-#define SHM_VERSION_MINOR 2
+#define SHM_VERSION_MINOR 3
 #define SHM_DEFAULT_SOCKET_PATH "/run/postern/postern.sock"
 
 enum {
@@ -277,7 +277,14 @@ enum shm_option {
   SHM_OPT_QUICKACK = 13,     /* 0 or 1 */
   SHM_OPT_CONGESTION = 14,   /* index in the daemon's table of algorithms */
   SHM_OPT_DEFER_ACCEPT = 15, /* seconds */
-  SHM_OPT_MTU_DISCOVER = 16  /* IP_PMTUDISC_DONT, WANT, DO, PROBE; plus 1 */
+  SHM_OPT_MTU_DISCOVER = 16, /* IP_PMTUDISC_DONT, WANT, DO, PROBE; plus 1 */
+  /* Of datagrams. Since minor version 3. */
+  SHM_OPT_BROADCAST = 17,       /* 0 or 1 */
+  SHM_OPT_GROUP_TTL = 18,       /* 0..255 */
+  SHM_OPT_GROUP_LOOP = 19,      /* 0 or 1 */
+  SHM_OPT_GROUP_OTHERS = 20,    /* 0 or 1: IP_MULTICAST_ALL */
+  SHM_OPT_GROUP_INTERFACE = 21, /* index plus 1; 0: the routes decide */
+  SHM_OPT_LAST = SHM_OPT_GROUP_INTERFACE
 };
 
 /* What CONNECT reads, once. Addresses of both families are 16 bytes, IPv4 mapped (::ffff:a.b.c.d).
@@ -379,7 +386,8 @@ enum shm_request_type {
   SHM_REQ_ATTACH = 1,
   SHM_REQ_BIND = 2,   /* reserve an address; UDP: also open the socket on every channel */
   SHM_REQ_LISTEN = 3, /* TCP, bound: open the listener on every channel */
-  SHM_REQ_UNBIND = 4  /* give the address back; the slots are closed with SHM_OP_CLOSE */
+  SHM_REQ_UNBIND = 4, /* give the address back; the slots are closed with SHM_OP_CLOSE */
+  SHM_REQ_GROUP = 5   /* shm_group_request; answered by shm_bind_reply. Since minor version 3. */
 };
 
 struct shm_attach_request {
@@ -437,6 +445,28 @@ struct shm_bind_reply {
   char message[96];
 };
 SHM_ASSERT(sizeof(struct shm_bind_request) == 552, "shm_bind_request layout");
+
+enum shm_group_change {
+  SHM_GROUP_FIND = 0, /* nothing changes: the interface that has the address in `source` */
+  SHM_GROUP_JOIN = 1,
+  SHM_GROUP_LEAVE = 2,
+  SHM_GROUP_ALLOW = 3, /* the filter of sources, RFC 3678 4.1.1 */
+  SHM_GROUP_DISALLOW = 4,
+  SHM_GROUP_BLOCK = 5,
+  SHM_GROUP_UNBLOCK = 6,
+  SHM_GROUP_UNBOUND = 0x100 /* or-ed: the socket is not bound yet; it is done when it is */
+};
+
+/* A datagram socket and a group. The reply's `port` is the interface plus 1. */
+struct shm_group_request {
+  uint32_t type;      /* SHM_REQ_GROUP */
+  uint16_t change;    /* enum shm_group_change */
+  uint16_t interface; /* plus 1; 0: by the route to the group */
+  uint8_t group[16];
+  uint8_t source[16];
+  struct shm_handle handles[SHM_MAX_CHANNELS]; /* the slot on each channel; unbound: on its own */
+};
+SHM_ASSERT(sizeof(struct shm_group_request) == 552, "shm_group_request layout");
 SHM_ASSERT(sizeof(struct shm_bind_reply) == 128, "shm_bind_reply layout");
 
 #ifdef __cplusplus

@@ -31,6 +31,7 @@
 #include "abi/shmsock.h"
 #include "client/bias.h"
 #include "client/family.h"
+#include "client/groups.h"
 #include "client/postern.h"
 #include "client/settings.h"
 
@@ -145,7 +146,10 @@ enum record_flag {
   R_SIBLING = 1 << 20, /* belongs to the socket `primary` on another channel */
   R_QUEUED = 1 << 21,  /* in a listener's accept queue */
   R_REOPEN = 1 << 22,  /* with R_CLOSING: on RELEASED the slot stays with its descriptor */
-  R_ASYNC = 1 << 23    /* connect returned before its outcome; the next one tells it */
+  R_ASYNC = 1 << 23,   /* connect returned before its outcome; the next one tells it */
+  R_BROADCAST = 1 << 24,
+  R_NO_GROUP_LOOP = 1 << 25,  /* IP_MULTICAST_LOOP is off */
+  R_NO_GROUP_OTHERS = 1 << 26 /* IP_MULTICAST_ALL is off */
 };
 /* What accepted sockets inherit. */
 #define R_INHERITED (R_V6 | R_NODELAY | R_CORK | R_KEEPALIVE | R_LINGER)
@@ -160,14 +164,23 @@ enum tell { /* of a datagram */
             TELL_HOPLIMIT = 1 << 6
 };
 
-struct options {         /* values set by setsockopt and not 0 are sent when the slot opens */
-  uint32_t user_timeout; /* ms */
-  uint32_t rcvbuf;       /* bytes; 0: the daemon's default */
-  uint16_t keepidle;     /* s */
-  uint16_t keepintvl;    /* s */
-  uint16_t linger;       /* s */
-  uint16_t maxseg;       /* bytes */
-  uint8_t keepcnt;
+struct options { /* values set by setsockopt and not 0 are sent when the slot opens */
+  union {
+    uint32_t user_timeout;  /* of a stream: ms */
+    uint32_t group_address; /* of datagrams: IP_MULTICAST_IF, as it was given */
+  };
+  uint32_t rcvbuf; /* bytes; 0: the daemon's default */
+  union {
+    uint16_t keepidle;        /* of a stream: s */
+    uint16_t group_interface; /* of datagrams: index plus 1 */
+  };
+  uint16_t keepintvl; /* s */
+  uint16_t linger;    /* s */
+  uint16_t maxseg;    /* bytes */
+  union {
+    uint8_t keepcnt;   /* of a stream */
+    uint8_t group_ttl; /* of datagrams, with the lowest bit inverted: 0 is the default of 1 */
+  };
   uint8_t tos;
   uint8_t ttl;
   union {
@@ -600,6 +613,15 @@ bool ancillary_write(const struct record* r, const struct shm_datagram* d, struc
 /* What control messages say of a datagram to send; of a stream (NULL) it is nothing. 0 or an errno.
  */
 int ancillary_read(const struct msghdr* m, struct shm_datagram* d);
+/* ---- groups.c ---- */
+/* Options of groups and broadcasts: 0, an errno, or ENOPROTOOPT if it is none of them. */
+int group_option_set(const struct sock* s, int level, int option, const void* value,
+                     socklen_t length);
+int group_option_get(const struct sock* s, int level, int option, int* v);
+/* Of datagrams: what is not as the daemon has it by itself. */
+void group_options_send(struct context* c, uint32_t index);
+/* The socket may not send there: EACCES. */
+bool group_forbids(const struct record* r, const uint8_t address[16]);
 
 /* ---- address.c ---- */
 /* 0 or an errno. `v6`: the socket's family. */

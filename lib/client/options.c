@@ -20,17 +20,18 @@ void options_send(struct context* c, uint32_t index) {
   const struct record* r = record_at(c, index);
   const struct options* o = &r->options;
   const uint32_t f = load(&r->flags);
+  const bool stream = (f & R_STREAM) != 0;
   const struct {
     uint16_t option;
     uint32_t value;
   } all[] = {
       {SHM_OPT_NODELAY, (f & R_NODELAY) != 0},
       {SHM_OPT_CORK, (f & R_CORK) != 0},
-      {SHM_OPT_KEEPIDLE, o->keepidle},
+      {SHM_OPT_KEEPIDLE, stream ? o->keepidle : 0U},
       {SHM_OPT_KEEPINTVL, o->keepintvl},
-      {SHM_OPT_KEEPCNT, o->keepcnt},
+      {SHM_OPT_KEEPCNT, stream ? o->keepcnt : 0U},
       {SHM_OPT_KEEPALIVE, (f & R_KEEPALIVE) != 0},
-      {SHM_OPT_USER_TIMEOUT, o->user_timeout},
+      {SHM_OPT_USER_TIMEOUT, stream ? o->user_timeout : 0U},
       {SHM_OPT_RCVBUF, o->rcvbuf},
       {SHM_OPT_MAXSEG, o->maxseg},
       {SHM_OPT_TOS, o->tos},
@@ -41,6 +42,7 @@ void options_send(struct context* c, uint32_t index) {
     if (all[i].value != 0) send_one(c, index, all[i].option, all[i].value);
   }
   if (r->congestion != 0) send_one(c, index, SHM_OPT_CONGESTION, r->congestion - 1U);
+  if (!stream) group_options_send(c, index);
 }
 
 void option_send(const struct sock* s, uint16_t option, uint32_t value) {
@@ -250,7 +252,9 @@ int postern_setsockopt(int fd, int level, int option, const void* value, socklen
   struct sock s;
   if (sock_lookup_live(fd, &s) != 0) return -1;
   if (value == NULL) return fail(EFAULT);
-  int error, number;
+  int error = group_option_set(&s, level, option, value, length);
+  int number;
+  if (error != ENOPROTOOPT) return error == 0 ? 0 : fail(error);
   if (level == SOL_SOCKET && option == SO_LINGER) {
     error = set_linger(&s, value, length);
   } else if (level == SOL_SOCKET && option == SO_RCVTIMEO) {
@@ -442,7 +446,11 @@ int postern_getsockopt(int fd, int level, int option, void* value, socklen_t* le
     return rc == 0 ? 0 : fail(rc);
   }
   int number = 0;
-  int error = ENOPROTOOPT;
+  int error = group_option_get(&s, level, option, &number);
+  if (error == 0) {
+    put(value, length, &number, sizeof number);
+    return 0;
+  }
   if (level == SOL_SOCKET) error = get_socket_option(&s, f, option, &number);
   if (level == IPPROTO_TCP) {
     error = (f & R_STREAM) != 0 ? get_tcp_option(&s, f, option, &number) : EOPNOTSUPP;

@@ -153,6 +153,18 @@ POSTERN_API int postern_dup(int fd);
  * matters to datagrams: EMSGSIZE for one that was too large comes with a later call. Of datagrams
  * also IP_PKTINFO, IP_RECVTOS, IP_RECVTTL, IP_RECVORIGDSTADDR, IPV6_RECVPKTINFO, IPV6_RECVTCLASS
  * and IPV6_RECVHOPLIMIT.
+ *
+ * GROUPS AND BROADCASTS, of datagrams: SO_BROADCAST (EACCES without; for the broadcast address of a
+ * network it comes with a later call). IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP,
+ * IP_ADD_SOURCE_MEMBERSHIP, IP_DROP_SOURCE_MEMBERSHIP, IP_BLOCK_SOURCE, IP_UNBLOCK_SOURCE,
+ * IPV6_JOIN_GROUP, IPV6_LEAVE_GROUP, and MCAST_JOIN_GROUP, MCAST_LEAVE_GROUP,
+ * MCAST_JOIN_SOURCE_GROUP, MCAST_LEAVE_SOURCE_GROUP, MCAST_BLOCK_SOURCE, MCAST_UNBLOCK_SOURCE of
+ * both. IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_MULTICAST_LOOP, IP_MULTICAST_ALL, IPV6_MULTICAST_IF,
+ * IPV6_MULTICAST_HOPS, IPV6_MULTICAST_LOOP, IPV6_MULTICAST_ALL. Interfaces have their numbers in
+ * `postern link`, counted from 1, the VLANs after all ports; 0: the one that the route to the group
+ * names, the first one if there is no route. A socket is in 20 groups at most, a filter has 16
+ * sources at most: ENOBUFS. Memberships of a socket that is not bound yet begin when it is.
+ *
  * Any other: ENOPROTOOPT. Buffer sizes are used as given, not doubled, within 4 KiB..16 MiB;
  * the default send buffer is 4 MiB at most and 1/4 of the application's transmit memory. */
 POSTERN_API int postern_setsockopt(int fd, int level, int option, const void* value,

@@ -423,6 +423,7 @@ static int prepare_datagram(struct sending* o, const struct sockaddr* to, sockle
     if (error != 0) return fail(error);
     if (h->port == 0) return fail(EINVAL);
     h->interface = address_zone(to);
+    if (group_forbids(o->s.record, h->address)) return fail(EACCES);
   } else if ((f & R_CONNECTED) == 0) {
     return fail(EDESTADDRREQ);
   }

@@ -21,8 +21,10 @@ bool overlap(const Reservation& a, const Reservation& b) {
 }
 
 bool may_share(const Reservation& a, const Reservation& b) {
-  if (a.uid != b.uid) return false;
   const uint32_t both = a.flags & b.flags;
+  const bool groups = a.local.address.is_multicast() && b.local.address.is_multicast();
+  if (groups && (both & SHM_BIND_REUSEADDR) != 0) return true;  // each gets a copy
+  if (a.uid != b.uid) return false;
   if ((both & SHM_BIND_REUSEPORT) != 0) return true;
   if ((both & SHM_BIND_REUSEADDR) == 0) return false;
   return a.protocol == IPPROTO_UDP || (!a.listening && !b.listening);
@@ -67,7 +69,10 @@ PortTable::Result PortTable::bind(const Reservation& wanted, uint32_t random) {
   if (address.is_v4() && wanted.is_v6 && (wanted.flags & SHM_BIND_V6ONLY) != 0) {
     return {EINVAL, 0, {}};
   }
-  if (!address.is_any() && std::find(ours_.begin(), ours_.end(), address) == ours_.end()) {
+  const bool group = wanted.protocol == IPPROTO_UDP &&
+                     (address.is_multicast() || address == IpAddress::v4(UINT32_MAX));
+  if (!group && !address.is_any() &&
+      std::find(ours_.begin(), ours_.end(), address) == ours_.end()) {
     return {EADDRNOTAVAIL, 0, {}};
   }
   Reservation reservation = wanted;

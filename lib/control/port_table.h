@@ -1,7 +1,7 @@
 // The local addresses that applications have reserved with bind(), for all workers. Pure; control
 // thread only. Rules as POSIX states them and Linux refines them, with one addition: what two
 // sockets may share with SO_REUSEADDR or SO_REUSEPORT, they may share only within one user, so that
-// nobody takes another user's port.
+// nobody takes another user's port. Of groups, which take nothing from anybody, users may share.
 #pragma once
 
 #include <array>

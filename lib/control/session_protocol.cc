@@ -45,6 +45,9 @@ SessionRequest decode_request(std::span<const std::byte> message) {
     case SHM_REQ_UNBIND:
       if (message.size() != sizeof(shm_bind_request)) return "request of a wrong size";
       return copy_prefix<shm_bind_request>(message);
+    case SHM_REQ_GROUP:
+      if (message.size() != sizeof(shm_group_request)) return "request of a wrong size";
+      return copy_prefix<shm_group_request>(message);
     default:
       return "request of unknown type " + std::to_string(type);
   }

@@ -14,11 +14,13 @@ namespace postern {
 
 // Largest message that a client of this version sends.
 inline constexpr size_t kMaxSessionMessage = sizeof(shm_bind_request);
+static_assert(sizeof(shm_group_request) <= kMaxSessionMessage);
 
 // A request as it arrived, or why it is none: wrong size, unknown type. Its fields are as untrusted
 // as before. An ATTACH may be longer than ours (a later minor version appended to it) or of another
 // major version, of which only magic and version are filled in.
-using SessionRequest = std::variant<shm_attach_request, shm_bind_request, std::string>;
+using SessionRequest =
+    std::variant<shm_attach_request, shm_bind_request, shm_group_request, std::string>;
 SessionRequest decode_request(std::span<const std::byte> message);
 
 // Why the version is refused, naming both; nullopt if it is accepted.

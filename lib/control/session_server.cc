@@ -79,6 +79,9 @@ void Session::dispatch(std::span<const std::byte> message) {
   const auto* attach = std::get_if<shm_attach_request>(&request);
   if (attach == nullptr) {
     if (!attached_) return refuse("the first request is not ATTACH");
+    if (const auto* group = std::get_if<shm_group_request>(&request)) {
+      return server_.handler_.on_group(shared_from_this(), *group);
+    }
     return server_.handler_.on_bind(shared_from_this(), std::get<shm_bind_request>(request));
   }
   if (attached_) return refuse("ATTACH came twice");

@@ -63,6 +63,8 @@ class SessionHandler {
   // BIND, LISTEN or UNBIND, after an ATTACH that the handler saw.
   virtual void on_bind(const std::shared_ptr<Session>& session,
                        const shm_bind_request& request) = 0;
+  virtual void on_group(const std::shared_ptr<Session>& session,
+                        const shm_group_request& request) = 0;
   // The peer is gone; called once for each session that on_attach saw.
   virtual void on_closed(const std::shared_ptr<Session>& session) = 0;
 

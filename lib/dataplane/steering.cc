@@ -11,7 +11,7 @@ namespace {
 
 using Bytes = std::span<const std::byte>;
 
-constexpr uint8_t kIcmp = 1, kTcp = 6, kUdp = 17, kIcmp6 = 58;
+constexpr uint8_t kIcmp = 1, kIgmp = 2, kTcp = 6, kUdp = 17, kIcmp6 = 58;
 constexpr uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44, kDestination = 60;
 constexpr size_t kMaxExtensions = 8;
 
@@ -125,6 +125,7 @@ uint32_t steer(std::span<const std::byte> frame, uint32_t workers) noexcept {
   if (!v.valid) return kSteerHere;
   if (v.fragment) return flow_owner(v, workers);
   if (v.protocol == kIcmp) return steer_icmp(v, workers);
+  if (v.protocol == kIgmp) return 0;  // who speaks for the host
   if (v.protocol == kIcmp6) return steer_icmp6(v, workers);
   return flow_owner(v, workers);
 }

@@ -373,6 +373,18 @@ Port::~Port() {
   if (hotplugged_) rte_eal_hotplug_remove("vdev", device_.c_str());
 }
 
+void Port::set_groups(const std::vector<MacAddress>& groups) {
+  if (options_.all_multicast) return;
+  static_assert(sizeof(MacAddress) == sizeof(rte_ether_addr));
+  std::vector<rte_ether_addr> list(groups.size());
+  if (!list.empty()) std::memcpy(list.data(), groups.data(), groups.size() * sizeof list[0]);
+  if (rte_eth_dev_set_mc_addr_list(id_, list.data(), static_cast<uint32_t>(list.size())) == 0)
+    return;
+  if (groups.empty()) return;
+  options_.all_multicast = true;
+  (void)rte_eth_allmulticast_enable(id_);  // fails where there is no filter at all
+}
+
 uint32_t Port::max_frame() const {
   return uint32_t{options_.mtu} + RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN;
 }

@@ -84,6 +84,9 @@ class Port {
   [[nodiscard]] std::string capabilities() const;
   [[nodiscard]] const PacketPool& rx_pool() const { return *rx_pool_; }
 
+  // Control thread: has the device pass frames to these groups; to all, if it filters no lists.
+  void set_groups(const std::vector<MacAddress>& groups);
+
   [[nodiscard]] LinkState link() const;
   [[nodiscard]] PortStats stats() const;
   [[nodiscard]] std::vector<std::pair<std::string, uint64_t>> extended_stats() const;

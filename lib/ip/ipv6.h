@@ -19,7 +19,12 @@ namespace postern {
   return IpAddress::v6(bytes);
 }
 
+// Of IPv4's groups too: RFC 1112 6.4.
 [[nodiscard]] inline MacAddress multicast_mac(const IpAddress& group) {
+  if (group.is_v4()) {
+    const uint8_t* const a = group.data() + 12;
+    return {{1, 0, 0x5e, static_cast<uint8_t>(a[1] & 0x7f), a[2], a[3]}};
+  }
   MacAddress mac{{0x33, 0x33}};
   std::memcpy(mac.bytes.data() + 2, group.data() + 12, 4);
   return mac;

@@ -103,7 +103,7 @@ bool Channel::check(const shm_command& c) noexcept {
     case SHM_OP_CLOSE:
       return c.arg <= 1 || refuse("CLOSE: unknown manner");
     case SHM_OP_SETOPT:
-      return (c.arg >= SHM_OPT_NODELAY && c.arg <= SHM_OPT_MTU_DISCOVER) ||
+      return (c.arg >= SHM_OPT_NODELAY && c.arg <= SHM_OPT_LAST) ||
              refuse("SETOPT: unknown option");
     case SHM_OP_RECEIVED:
     case SHM_OP_ACCEPTED:

@@ -12,6 +12,7 @@ constexpr uint32_t kControlFrames = 256;
 constexpr uint32_t kPathMtus = 1024;  // destinations remembered
 constexpr size_t kTimerBudget = 256;  // timers per turn
 constexpr uint32_t kLinkHeader = 18;
+constexpr uint32_t kMemberships = 1024;  // of all sockets in all groups
 
 uint16_t largest_mtu(const StackConfig& config) {
   uint16_t mtu = 576;
@@ -100,6 +101,10 @@ StackCore::StackCore(const StackConfig& config)
       neighbors_(neighbor_options(config)),
       arp_(interfaces_, neighbors_),
       nd_(interfaces_, neighbors_, nd_options(config)),
+      groups_({.memberships = kMemberships,
+               .interfaces = static_cast<uint16_t>(config.interfaces.size()),
+               .speaks = config.speaks_for_host,
+               .seed = derive(config, 14)[0]}),
       control_(kControlFrames, largest_frame(config)),
       reassembler_({.memory = config.fragments.memory,
                     .memory_of_source = config.fragments.memory_of_source,
@@ -201,7 +206,7 @@ void StackCore::advance(Time now) noexcept {
     counters.drop(Drop::neighbor_unreachable, neighbors_.take_failed_frames());
   }
   neighbors_settled();
-  if (std::min(arp_.next_deadline(), nd_.next_deadline()) <= now) announce();
+  if (announcement_due() <= now) announce();
   if (reassembler_.next_deadline() <= now) expire_fragments();
   if (!detaching_.empty()) detach_some();
   reap();
@@ -209,8 +214,8 @@ void StackCore::advance(Time now) noexcept {
 
 Time StackCore::next_deadline() const noexcept {
   if (!detaching_.empty()) return Time::min();
-  return std::min({wheel_.next_deadline(), neighbors_.next_deadline(), arp_.next_deadline(),
-                   nd_.next_deadline(), reassembler_.next_deadline()});
+  return std::min({wheel_.next_deadline(), neighbors_.next_deadline(), announcement_due(),
+                   reassembler_.next_deadline()});
 }
 
 void StackCore::on_timer(Timer& timer) noexcept {

@@ -6,6 +6,7 @@
 //                  the protocols
 //   exception.cc   what no socket wants and the kernel may have
 //   fragment_input.cc   fragments received, until they are a packet
+//   group.cc       what is for several: groups and broadcasts, received and sent
 //   output.cc      egress: control frames, then sockets in turn; tcp_output.cc udp_output.cc
 //   operations.cc  what applications ask for
 //   sockets.cc     life of sockets and applications
@@ -26,6 +27,7 @@
 #include "flow/foreign_flows.h"
 #include "flow/listener_table.h"
 #include "ip/arp.h"
+#include "ip/groups.h"
 #include "ip/interface.h"
 #include "ip/nd.h"
 #include "ip/neighbor_table.h"
@@ -91,6 +93,8 @@ class StackCore {
   int accepted(SocketRef ref, uint32_t count, Time now) noexcept;
   int bind_udp(SocketRef ref, const Endpoint& local, bool v6_only) noexcept;
   int listen(SocketRef ref, const Endpoint& local, uint32_t backlog, bool v6_only) noexcept;
+  int change_group(SocketRef ref, GroupTable::Change change, const IpAddress& group,
+                   uint16_t interface, const IpAddress& source, Time now) noexcept;
 
   // ---- events.cc ----
   [[nodiscard]] Socket* first_touched() noexcept;
@@ -103,6 +107,7 @@ class StackCore {
   size_t list_sockets(uint64_t* cursor, std::span<SocketInfo> out) const noexcept;
   size_t list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out, Time now) const noexcept;
   size_t list_addresses(std::span<AddressInfo> out) const noexcept;
+  [[nodiscard]] const GroupTable& groups() const noexcept { return groups_; }
   bool socket_info(SocketRef ref, SocketInfo* out) const noexcept;
   bool tcp_info(SocketRef ref, Time now, TcpInfo* out) const noexcept;
 
@@ -130,6 +135,7 @@ class StackCore {
     uint16_t interface = 0;
     NeighborHandle neighbor;
     NeighborTable::Resolution resolution = NeighborTable::Resolution::full;
+    bool many = false;  // to a group or a broadcast address: there is no neighbor
   };
 
   // ---- core.cc ----
@@ -172,7 +178,24 @@ class StackCore {
   // Also finds the interface of a tag.
   [[nodiscard]] Drop check_link(ParsedPacket& parsed) const noexcept;
   [[nodiscard]] bool forged(const ParsedPacket& parsed) const noexcept;
-  [[nodiscard]] Drop check_destination(const ParsedPacket& parsed) const noexcept;
+
+  // ---- group.cc ----
+  // A group of either family, or the limited broadcast.
+  [[nodiscard]] static bool is_many(const IpAddress& a) noexcept {
+    return a.is_multicast() || a == IpAddress::v4(UINT32_MAX);
+  }
+  Drop dispatch_to_many(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  [[nodiscard]] Drop check_many(const ParsedPacket& parsed) const noexcept;
+  Drop udp_to_many(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  Drop group_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  void send_group_messages() noexcept;
+  void send_group_message(const GroupTable::Output& output) noexcept;
+  // The interface by which a datagram goes to a group or the limited broadcast.
+  [[nodiscard]] int many_hop(const UdpSocket& socket, const UdpSend& item,
+                             NextHop* out) const noexcept;
+  [[nodiscard]] MacAddress many_mac(const IpAddress& destination) const noexcept;
+  void loop_to_members(const UdpSocket& socket, const UdpSend& item, const IpAddress& source,
+                       uint16_t interface) noexcept;
 
   // ---- exception.cc ----
   struct Exceptions {
@@ -336,6 +359,9 @@ class StackCore {
   static void copy_frame(const TxFrame& from, TxFrame& to) noexcept;
   void set_interface(TxFrame& frame, uint16_t interface) noexcept;
   void announce() noexcept;
+  [[nodiscard]] Time announcement_due() const noexcept {
+    return std::min({arp_.next_deadline(), nd_.next_deadline(), groups_.next_deadline()});
+  }
   void send_probe(const NeighborTable::Probe& probe) noexcept;
   [[nodiscard]] uint16_t next_ip_id() noexcept { return ++ip_id_ != 0 ? ip_id_ : ++ip_id_; }
   [[nodiscard]] size_t socket_output(Socket& socket, std::span<TxFrame> frames) noexcept;
@@ -438,6 +464,7 @@ class StackCore {
   NeighborTable neighbors_;
   ArpResponder arp_;
   NdResponder nd_;
+  GroupTable groups_;
   ControlQueue control_;
   Reassembler reassembler_;
   PathMtuTable path_mtu_;

@@ -24,6 +24,7 @@ Drop StackCore::icmp_input(const RxPacket& packet, const ParsedPacket& p) noexce
   const auto type = static_cast<uint8_t>(p.source_port >> 8);
   const auto code = static_cast<uint8_t>(p.source_port);
   if (p.is_v6 && wire::is_neighbor_message(type)) return nd_input(packet, p);
+  if (p.is_v6 && wire::is_group_message(type)) return group_input(packet, p);
   const uint8_t echo = p.is_v6 ? wire::icmp6::echo_request : wire::icmp4::echo_request;
   if (type == echo) return code == 0 ? icmp_echo(packet, p) : Drop::icmp_ignored;
   const int error = p.is_v6 ? icmp6_errno(type, code) : icmp4_errno(type, code);

@@ -54,18 +54,6 @@ Drop StackCore::check_link(ParsedPacket& p) const noexcept {
   return p.mac_destination.is_multicast() ? Drop::none : Drop::eth_not_ours;
 }
 
-Drop StackCore::check_destination(const ParsedPacket& p) const noexcept {
-  if (interfaces_.is_local(p.destination)) return Drop::none;
-  if (p.is_v6) {
-    const bool member = p.destination.is_multicast() && nd_.is_member(p.destination, p.interface);
-    return member && p.kind != PacketKind::tcp ? Drop::none : Drop::ip6_not_ours;
-  }
-  const bool broadcast = interfaces_.is_broadcast(p.destination, p.interface);
-  // RFC 1122 3.2.1.3: only UDP and ICMP are taken from broadcasts; TCP never.
-  if (broadcast && p.kind != PacketKind::tcp) return Drop::none;
-  return Drop::ip4_not_ours;
-}
-
 // From outside, but with an address of ours as its source: RFC 1122 3.2.1.3, and the LAND attack.
 bool StackCore::forged(const ParsedPacket& p) const noexcept {
   return p.interface != interfaces_.loop() && interfaces_.is_local(p.source);
@@ -74,9 +62,7 @@ bool StackCore::forged(const ParsedPacket& p) const noexcept {
 Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {
   if (p.kind == PacketKind::arp) return arp_input(packet, p);
   if (flow != kNoFlow) return tcp_input(packet, p, flow);  // the key proves the destination ours
-  if (const Drop drop = check_destination(p); drop != Drop::none) {
-    return p.destination.is_multicast() ? except(packet, p, drop) : drop;
-  }
+  if (!interfaces_.is_local(p.destination)) return dispatch_to_many(packet, p);
   if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
   // Neighbor discovery has use for it: it is how a second owner of an address shows.
   if (p.kind != PacketKind::icmp && forged(p)) return Drop::ip_source_ours;
@@ -89,7 +75,7 @@ Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t
     case PacketKind::icmp:
       return icmp_input(packet, p);
     default:
-      return except(packet, p, Drop::ip_unknown_protocol);
+      return group_input(packet, p);
   }
 }
 

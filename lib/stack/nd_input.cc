@@ -24,7 +24,13 @@ void StackCore::add_addresses(const StackConfig& config) {
       wanted.push_back(own);
     }
     interfaces_.reserve(i, wanted.size());
-    for (const Prefix& prefix : wanted) nd_.add(prefix, i);
+    for (const Prefix& prefix : wanted) {
+      nd_.add(prefix, i);
+      // RFC 4862 5.4.2: before it is asked for. Of several with one group all but the first are
+      // told that we are a member.
+      (void)groups_.change(GroupTable::Change::join, GroupTable::kHost,
+                           solicited_node(prefix.address), i, {}, Time{});
+    }
   }
 }
 

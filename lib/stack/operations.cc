@@ -166,7 +166,7 @@ int StackCore::udp_destination(const UdpSocket& socket, const Endpoint& remote,
   item->remote = remote.port != 0 ? remote : binding.remote;
   if (item->remote.port == 0) return EDESTADDRREQ;
   if (item->length > kMaxUdpPayload4) return EMSGSIZE;
-  if (item->local.is_any()) item->local = binding.local.address;
+  if (item->local.is_any() && !is_many(binding.local.address)) item->local = binding.local.address;
   if (item->local.is_any()) return 0;
   if (!interfaces_.is_local(item->local)) return EADDRNOTAVAIL;
   return item->local.is_v4() == item->remote.address.is_v4() ? 0 : EAFNOSUPPORT;
@@ -318,6 +318,32 @@ int set_ip_option(T& socket, SocketOption option, uint32_t value) {
   return ENOPROTOOPT;
 }
 
+// 0, EINVAL, or ENOPROTOOPT: none of these.
+int set_group_option(UdpSocket& socket, SocketOption option, uint32_t value, size_t interfaces) {
+  const bool flag = value != 0;
+  switch (option) {
+    case SocketOption::broadcast:
+      socket.broadcast = flag;
+      return 0;
+    case SocketOption::group_loop:
+      socket.group_loop = flag;
+      return 0;
+    case SocketOption::group_others:
+      socket.group_others = flag;
+      return 0;
+    case SocketOption::group_ttl:
+      if (value > 255) return EINVAL;
+      socket.group_ttl = static_cast<uint8_t>(value);
+      return 0;
+    case SocketOption::group_interface:
+      if (value > interfaces) return EINVAL;
+      socket.group_interface = static_cast<uint16_t>(value);
+      return 0;
+    default:
+      return ENOPROTOOPT;
+  }
+}
+
 int set_udp_option(UdpSocket& socket, SocketOption option, uint32_t value) {
   if (option == SocketOption::mtu_discover) {
     if (value < 1 || value > 1 + static_cast<uint32_t>(MtuDiscover::probe)) return EINVAL;
@@ -356,7 +382,9 @@ int StackCore::set_option(SocketRef ref, uint16_t option, uint32_t value, Time n
     return set_listener_option(static_cast<Listener&>(*socket), name, value);
   }
   if (socket->kind == SocketKind::udp) {
-    return set_udp_option(static_cast<UdpSocket&>(*socket), name, value);
+    auto& udp = static_cast<UdpSocket&>(*socket);
+    const int error = set_group_option(udp, name, value, interfaces_.size());
+    return error != ENOPROTOOPT ? error : set_udp_option(udp, name, value);
   }
   auto& tcp = static_cast<TcpSocket&>(*socket);
   TcpOption engine;

@@ -46,7 +46,7 @@ size_t StackCore::socket_output(Socket& socket, std::span<TxFrame> frames) noexc
 // ---- frames without a socket ----
 
 size_t StackCore::control_output(std::span<TxFrame> frames) noexcept {
-  if (std::min(arp_.next_deadline(), nd_.next_deadline()) <= now_) announce();
+  if (announcement_due() <= now_) announce();
   NeighborTable::Probe probe;
   while (control_.room() && neighbors_.next_probe(&probe)) send_probe(probe);
   size_t n = 0;
@@ -76,6 +76,7 @@ void StackCore::announce() noexcept {
   }
   NdResponder::Message message;
   while (control_.room() && nd_.next_message(now_, &message)) send_nd(message);
+  if (groups_.next_deadline() <= now_) send_group_messages();
 }
 
 void StackCore::send_probe(const NeighborTable::Probe& probe) noexcept {

@@ -120,7 +120,13 @@ struct UdpSocket : Socket {
   uint8_t tos = 0;
   uint8_t ttl = 64;
   MtuDiscover mtu_discover = MtuDiscover::want;
-  bool bound = false;  // in the UDP table
+  // RFC 1112 6.1, RFC 3493 5.2, and what Linux adds.
+  uint16_t group_interface = 0;  // of groups sent to, plus 1; 0: the routes decide
+  uint8_t group_ttl = 1;
+  bool group_loop = true;    // what it sends comes to members on this host, too
+  bool group_others = true;  // receives from groups that it has not joined itself
+  bool broadcast = false;    // may send to broadcast addresses
+  bool bound = false;        // in the UDP table
 };
 
 struct Listener : Socket {

@@ -23,6 +23,11 @@ enum class SocketOption : uint16_t {
   congestion = 14,
   defer_accept = 15,  // seconds
   mtu_discover = 16,  // IP_PMTUDISC_DONT, WANT, DO, PROBE; plus 1
+  broadcast = 17,
+  group_ttl = 18,        // 0..255
+  group_loop = 19,       // 0 or 1
+  group_others = 20,     // 0 or 1, IP_MULTICAST_ALL
+  group_interface = 21,  // index plus 1, 0: the routes decide
 };
 
 }  // namespace postern

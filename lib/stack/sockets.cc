@@ -134,6 +134,7 @@ void StackCore::close_udp(UdpSocket& socket, bool abort) noexcept {
   mark_closed(socket);
   socket.network_done = true;
   socket.read_shutdown = true;
+  groups_.leave_all(udp_.index_of(&socket), now_);
   if (abort) {
     while (socket.send_head != kNoIndex) {
       UdpSend& item = udp_sends_[socket.send_head];

@@ -62,6 +62,12 @@ int Stack::listen(SocketRef socket, const Endpoint& local, uint32_t backlog,
   return core_->listen(socket, local, backlog, v6_only);
 }
 
+int Stack::change_group(SocketRef socket, GroupTable::Change change, const IpAddress& group,
+                        uint16_t interface, const IpAddress& source, Time now) noexcept {
+  return core_->change_group(socket, change, group, interface, source, now);
+}
+const GroupTable& Stack::groups() const noexcept { return core_->groups(); }
+
 void Stack::set_routes(const RouteTable* routes) noexcept { core_->set_routes(routes); }
 
 bool Stack::wants_publish() const noexcept { return core_->wants_publish(); }

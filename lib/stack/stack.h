@@ -23,6 +23,7 @@
 #include "base/counters.h"
 #include "base/time.h"
 #include "ip/exception_policy.h"
+#include "ip/groups.h"
 #include "ip/route_table.h"
 #include "tcp/types.h"
 #include "wire/packet.h"
@@ -245,6 +246,11 @@ class Stack {
   int bind_udp(SocketRef socket, const Endpoint& local, bool v6_only) noexcept;
   int listen(SocketRef socket, const Endpoint& local, uint32_t backlog, bool v6_only) noexcept;
 
+  // From there as well: a datagram socket joins or leaves a group, or changes its filter, with
+  // errors as Linux gives them. What closes leaves by itself.
+  int change_group(SocketRef socket, GroupTable::Change change, const IpAddress& group,
+                   uint16_t interface, const IpAddress& source, Time now) noexcept;
+
   // Instead of the routes of the configuration; nullptr: those again. Connections look up their way
   // anew. The table is in use until another one is set.
   void set_routes(const RouteTable* routes) noexcept;
@@ -273,6 +279,7 @@ class Stack {
   size_t list_sockets(uint64_t* cursor, std::span<SocketInfo> out) const noexcept;
   size_t list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out, Time now) const noexcept;
   size_t list_addresses(std::span<AddressInfo> out) const noexcept;
+  [[nodiscard]] const GroupTable& groups() const noexcept;
   bool socket_info(SocketRef socket, SocketInfo* out) const noexcept;
   // The connection in detail; false if it is not a TCP connection.
   bool tcp_info(SocketRef socket, Time now, TcpInfo* out) const noexcept;

@@ -46,20 +46,27 @@ void StackCore::udp_sent(UdpSocket& socket) noexcept {
 
 int StackCore::udp_route(const UdpSocket& socket, const UdpSend& item, Path* path,
                          IpAddress* source) noexcept {
+  const IpAddress& to = item.remote.address;
   FlowKey flow;
   const bool choose = routes_->shares();
   if (choose) {
     const uint16_t port = udp_table_.binding(udp_.index_of(&socket)).local.port;
     flow = FlowKey(item.remote, {item.local, port}, static_cast<uint8_t>(Protocol::udp));
   }
-  if (const int error =
-          find_path(item.remote.address, path, link_of(item.zone), choose ? &flow : nullptr);
-      error != 0) {
-    return error;
+  NextHop hop;
+  const int error = is_many(to) ? many_hop(socket, item, &hop)
+                                : next_hop(to, link_of(item.zone), &hop, choose ? &flow : nullptr);
+  if (error != 0) return error;
+  path->interface = hop.interface;
+  path->many = to.is_multicast() || interfaces_.is_broadcast(to, hop.interface);
+  if (!path->many) {
+    path->resolution = neighbors_.resolve(hop.address, hop.interface, now_, &path->neighbor);
+  } else if (!to.is_multicast() && !socket.broadcast) {
+    return EACCES;
   }
   *source = item.local;
   if (!source->is_any()) return 0;
-  const IpAddress* chosen = source_for(item.remote.address, {path->interface, item.remote.address});
+  const IpAddress* chosen = source_for(to, {path->interface, to});
   if (chosen == nullptr) return EADDRNOTAVAIL;
   *source = *chosen;
   return 0;
@@ -69,7 +76,7 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
   Path path;
   IpAddress source;
   if (const int error = udp_route(socket, item, &path, &source); error != 0) {
-    counters.drop(drop_of_route(error));
+    if (error != EACCES) counters.drop(drop_of_route(error));
     tell_error(socket, error);
     return false;
   }
@@ -91,10 +98,11 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
     return false;
   }
   const TxOffloads& offloads = interfaces_[path.interface].offloads;
+  const uint8_t ttl = item.remote.address.is_multicast() ? socket.group_ttl : socket.ttl;
   wire::IpFields fields{.source = source,
                         .destination = item.remote.address,
                         .protocol = static_cast<uint8_t>(Protocol::udp),
-                        .ttl = item.ttl != 0 ? item.ttl : socket.ttl,
+                        .ttl = item.ttl != 0 ? item.ttl : ttl,
                         .tos = item.tos != 0 ? item.tos : socket.tos,
                         .dont_fragment = whole && discover != MtuDiscover::dont,
                         .payload_length = total,
@@ -117,12 +125,10 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
   frame.l4_length = kUdpHeader;
   udp_payload(socket, item, offset, here, l4, source, frame, offloads.l4_checksum && whole);
   if (*done) counters.add(Counter::udp_tx_datagrams);
-  if (item.remote.address.is_v4() &&
-      interfaces_.is_broadcast(item.remote.address, path.interface)) {
-    std::memcpy(frame.data, kBroadcastMac.bytes.data(), 6);
-    return true;
-  }
-  return place_frame(frame, path);
+  if (!path.many) return place_frame(frame, path);
+  if (offset == 0) loop_to_members(socket, item, source, path.interface);
+  std::memcpy(frame.data, many_mac(item.remote.address).bytes.data(), 6);
+  return fields.ttl != 0;  // RFC 1112 6.1: one of 0 does not leave the host
 }
 
 // Bytes [offset, offset + n) of UDP header and payload to `out`.

@@ -34,6 +34,17 @@ class UdpTable {
 
   // The socket for a datagram from `remote` to `local`, or kNone.
   [[nodiscard]] uint32_t find(const Endpoint& local, const Endpoint& remote) const noexcept;
+  // Calls visit(socket) for each that a datagram from `remote` to the group or broadcast address in
+  // `local` is for: all that are bound to it or to the port alone, and not connected to another.
+  template <class Visit>
+  void for_each(const Endpoint& local, const Endpoint& remote, Visit&& visit) const {
+    const bool is_v4 = local.address.is_v4();
+    const Endpoint bound[] = {local, {IpAddress{}, local.port}, {IpAddress::v4(0), local.port}};
+    for (size_t i = 0; i < (is_v4 ? 3U : 2U); ++i) {
+      visit_equal(bound[i], {}, is_v4, visit);
+      if (connected_on(local.port)) visit_equal(bound[i], remote, is_v4, visit);
+    }
+  }
   // Some socket on this port is connected: to another peer, if find() found nothing.
   [[nodiscard]] bool connected_on(uint16_t port) const noexcept {
     return connected_on_port_[port] != 0;
@@ -48,6 +59,16 @@ class UdpTable {
   [[nodiscard]] uint32_t hash_of(const Endpoint& local, const Endpoint& remote) const noexcept;
   [[nodiscard]] uint32_t find_exact(const Endpoint& local, const Endpoint& remote, bool is_v4,
                                     uint32_t flow) const noexcept;
+
+  template <class Visit>
+  void visit_equal(const Endpoint& local, const Endpoint& remote, bool is_v4, Visit& visit) const {
+    const uint32_t hash = hash_of(local, remote);
+    for (uint32_t i = buckets_[hash & mask_]; i != kNone; i = nodes_[i].next) {
+      const Node& n = nodes_[i];
+      const bool equal = n.hash == hash && n.binding.local == local && n.binding.remote == remote;
+      if (equal && !(is_v4 && n.binding.v6_only)) visit(i);
+    }
+  }
 
   std::vector<Node> nodes_;
   std::vector<uint32_t> buckets_;

@@ -8,6 +8,7 @@
 
 #include "wire/arp.h"
 #include "wire/build.h"
+#include "wire/group.h"
 #include "wire/parse.h"
 
 namespace {
@@ -45,6 +46,21 @@ void check_tcp(const RxPacket& packet, const ParsedPacket& parsed) {
   require(second.sack_count <= segment.sack_count);
 }
 
+void check_group(const RxPacket& packet, const ParsedPacket& parsed) {
+  wire::GroupMessage kind;
+  wire::GroupQuery query;
+  IpAddress group;
+  if (wire::read_group_message(packet, parsed, &kind, &query, &group) != Drop::none) return;
+  if (kind == wire::GroupMessage::old_report) require(group.is_multicast());
+  if (kind != wire::GroupMessage::query) return;
+  require(query.group.is_any() || query.group.is_multicast());
+  const auto bytes = wire::payload(packet, parsed);
+  for (size_t n = 0; n < query.source_count; ++n) {
+    (void)query.source(n);
+    require(query.sources >= bytes.data() && query.sources < bytes.data() + bytes.size());
+  }
+}
+
 void check(const RxPacket& packet) {
   const ParsedPacket parsed = wire::parse(packet);
   ParsedPacket slowly;
@@ -62,6 +78,10 @@ void check(const RxPacket& packet) {
   if (parsed.fragment) return;
   if (parsed.kind == PacketKind::tcp) check_tcp(packet, parsed);
   if (parsed.kind == PacketKind::icmp) (void)wire::parse_icmp_quote(packet, parsed);
+  const bool igmp = !parsed.is_v6 && parsed.protocol == wire::kIgmpProtocol;
+  const bool mld = parsed.is_v6 && parsed.kind == PacketKind::icmp &&
+                   wire::is_group_message(static_cast<uint8_t>(parsed.source_port >> 8));
+  if (igmp || mld) check_group(packet, parsed);
 }
 
 }  // namespace

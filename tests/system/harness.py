@@ -73,7 +73,7 @@ class Staging:
         wanted = [self.cli, *(build / "app/examples").rglob("*"), *(build / "tests/system").rglob("*"),
                   *(build / "lib/client").glob("libpostern.so*"),
                   *(build / "lib/client/preload").glob("libpostern_preload.so"),
-                  *(HERE / n for n in ("app.py", "postern_api.py", "pattern.py",
+                  *(HERE / n for n in ("app.py", "remote_socket.py", "postern_api.py", "pattern.py",
                                        "differential/subject.py"))]
         for path in wanted:
             if path.is_file() and (path.suffix == ".py" or ".so" in path.name

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "client/groups.h"
 #include "client/preload/policy.h"
 #include "client/preload/preload.h"
 
@@ -126,9 +127,13 @@ EXPORT int setsockopt(int fd, int level, int option, const void* value, socklen_
     return postern_setsockopt(value_of(entry), level, option, value, length);
   }
   const bool has_both = kind_of(entry) == UNDECIDED || is_both(entry);
-  if (has_both && value_of(entry) != NO_SOCKET &&
-      postern_setsockopt(value_of(entry), level, option, value, length) != 0) {
-    return -1;
+  if (has_both && value_of(entry) != NO_SOCKET) {
+    if (postern_setsockopt(value_of(entry), level, option, value, length) != 0) return -1;
+    /* The interfaces that it may name are Postern's. */
+    if (group_is_membership(level, option)) {
+      (void)real()->setsockopt(fd, level, option, value, length);
+      return 0;
+    }
   }
   return real()->setsockopt(fd, level, option, value, length);
 }

@@ -50,6 +50,21 @@ TEST_F(PortTableTest, OnePortOneOwner) {
   EXPECT_EQ(bind(want(2, IPPROTO_TCP, kAny4, 80)), EADDRINUSE) << "any includes each";
 }
 
+// Members of a group take nothing from each other: each gets a copy.
+TEST_F(PortTableTest, GroupsMayBeSharedByUsers) {
+  const IpAddress group = IpAddress::v4(0xef010203);
+  const auto member = [&](uint16_t app, uint32_t uid, uint32_t flags) {
+    return want(app, IPPROTO_UDP, group, 5000, flags, uid);
+  };
+  EXPECT_EQ(bind(member(1, 1000, SHM_BIND_REUSEADDR)), 0);
+  EXPECT_EQ(bind(member(2, 1001, SHM_BIND_REUSEADDR)), 0) << "another user";
+  EXPECT_EQ(bind(member(3, 1000, 0)), EADDRINUSE) << "it does not say so itself";
+  EXPECT_EQ(bind(want(4, IPPROTO_UDP, kAny4, 5000, SHM_BIND_REUSEADDR, 1001)), EADDRINUSE)
+      << "the wildcard takes more than the group";
+  EXPECT_EQ(bind(want(5, IPPROTO_TCP, group, 5000)), EADDRNOTAVAIL);
+  EXPECT_EQ(bind(want(6, IPPROTO_UDP, IpAddress::v4(UINT32_MAX), 67)), 0);
+}
+
 TEST_F(PortTableTest, WildcardHoldsAllAddresses) {
   EXPECT_EQ(bind(want(1, IPPROTO_TCP, kAny4, 80)), 0);
   EXPECT_EQ(bind(want(2, IPPROTO_TCP, kOurs, 80)), EADDRINUSE);
@@ -65,7 +80,7 @@ TEST_F(PortTableTest, FamiliesOfTheWildcard) {
 
 TEST_F(PortTableTest, AddressMustBeOurs) {
   EXPECT_EQ(bind(want(1, IPPROTO_TCP, kOther, 80)), EADDRNOTAVAIL);
-  EXPECT_EQ(bind(want(1, IPPROTO_UDP, IpAddress::v4(0xe0000001), 80)), EADDRNOTAVAIL);
+  EXPECT_EQ(bind(want(1, IPPROTO_TCP, IpAddress::v4(0xe0000001), 80)), EADDRNOTAVAIL);
 }
 
 TEST_F(PortTableTest, BadRequests) {

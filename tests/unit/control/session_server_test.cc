@@ -49,13 +49,18 @@ TEST(SessionProtocol, DecodesByTypeAndSize) {
   }
   EXPECT_TRUE(
       std::holds_alternative<std::string>(decode_request(bytes(bind).first(sizeof bind - 1))));
+  shm_group_request group{};
+  group.type = SHM_REQ_GROUP;
+  EXPECT_TRUE(std::holds_alternative<shm_group_request>(decode_request(bytes(group))));
+  EXPECT_TRUE(
+      std::holds_alternative<std::string>(decode_request(bytes(group).first(sizeof group - 1))));
   bind.type = 77;
   EXPECT_EQ(std::get<std::string>(decode_request(bytes(bind))), "request of unknown type 77");
 }
 
 TEST(SessionProtocol, EveryLengthOfEveryTypeIsDecodedOrRefused) {
   shm_bind_request request{};
-  for (uint32_t type = 0; type < 8; ++type) {
+  for (uint32_t type = 0; type < 9; ++type) {
     request.type = type;
     for (size_t length = 0; length <= sizeof request; ++length) {
       (void)decode_request(bytes(request).first(length));  // sanitizers watch
@@ -116,6 +121,11 @@ class Handler final : public SessionHandler {
     if (keep_waiting) return;
     shm_bind_reply reply = bind_refusal(request.type, 0, "");
     reply.binding = 42;
+    session->reply(reply);
+  }
+  void on_group(const std::shared_ptr<Session>& session, const shm_group_request&) override {
+    shm_bind_reply reply = bind_refusal(SHM_REQ_GROUP, 0, "");
+    reply.port = 7;
     session->reply(reply);
   }
   void on_closed(const std::shared_ptr<Session>&) override { ++closed; }
@@ -195,6 +205,11 @@ TEST_F(SessionServerTest, AttachBindAndDeath) {
   shm_bind_reply reply{};
   ASSERT_EQ(receive(fd, &reply, sizeof reply), ssize_t{sizeof reply});
   EXPECT_EQ(reply.binding, 42u);
+  shm_group_request group{};
+  group.type = SHM_REQ_GROUP;
+  send_to(fd, group);
+  ASSERT_EQ(receive(fd, &reply, sizeof reply), ssize_t{sizeof reply});
+  EXPECT_EQ(reply.port, 7u);
   EXPECT_EQ(handler_.closed, 0);
   close(fd);
   EXPECT_TRUE(until([&] { return handler_.closed == 1; }));

@@ -61,6 +61,16 @@ TEST(Steering, AnIcmpErrorFollowsTheFlowItQuotes) {
   }
 }
 
+// Worker 0 reports which groups the host is in, so it has to hear the questions.
+TEST(Steering, GroupMessagesGoToWhoSpeaksForTheHost) {
+  const uint32_t all_hosts = 0xe0000001;
+  for (uint32_t router = 0x0a000000; router < 0x0a000040; ++router) {
+    Frame query;
+    test::put(query, {0x11, 10, 0, 0, 0, 0, 0, 0});
+    EXPECT_EQ(steer(test::ipv4(kOurs, kTheirs, router, all_hosts, 2, query), kWorkers), 0U);
+  }
+}
+
 TEST(Steering, RequestsGoToWorkerZeroAndLessonsToEveryone) {
   EXPECT_EQ(
       steer(test::ipv4(kOurs, kTheirs, kClient, kServer, 1, test::icmp_echo(1, 1, 8)), kWorkers),

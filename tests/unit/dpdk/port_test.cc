@@ -99,6 +99,15 @@ TEST_F(PortTest, OwnMacAndJumboFrames) {
   rte_pktmbuf_free(m);
 }
 
+// Devices with a filter take the list, the others pass everything anyway: both work on.
+TEST_F(PortTest, GroupsOnADeviceWithoutAFilter) {
+  const auto port = Port::open(options("net_null8"));
+  port->set_groups({MacAddress{{1, 0, 0x5e, 1, 2, 3}}, MacAddress{{0x33, 0x33, 0, 0, 0, 1}}});
+  port->set_groups({});
+  port->set_groups({MacAddress{{1, 0, 0x5e, 1, 2, 3}}});
+  EXPECT_TRUE(port->options().all_multicast) << "asked for once the list was refused";
+}
+
 TEST_F(PortTest, AFailedProbeIsAnErrorThatHelps) {
   EXPECT_THAT(refusal(options("net_nonsense0")), HasSubstr("net_af_packet"));
   EXPECT_THAT(refusal(options("net_af_packet0")), HasSubstr("iface="));

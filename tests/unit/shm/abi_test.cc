@@ -37,6 +37,9 @@ TEST(Abi, CAndCppSeeTheSame) {
                              offsetof(shm_attach_reply, message),
                              sizeof(shm_bind_request),
                              offsetof(shm_bind_request, handles),
+                             sizeof(shm_group_request),
+                             offsetof(shm_group_request, group),
+                             offsetof(shm_group_request, handles),
                              sizeof(shm_bind_reply),
                              offsetof(shm_bind_reply, message),
                              0};
@@ -52,6 +55,8 @@ TEST(Abi, NumbersOfVersionOne) {
   EXPECT_EQ(SHM_OP_ACCEPTED, 9);
   EXPECT_EQ(SHM_OP_INFO, 10);
   EXPECT_EQ(SHM_OPT_DEFER_ACCEPT, 15);
+  EXPECT_EQ(SHM_OPT_LAST, 21);
+  EXPECT_EQ(SHM_GROUP_UNBLOCK, 6);
   EXPECT_EQ(SHM_EVENT_RELEASED, 3);
   EXPECT_EQ(SHM_REGION_SCRATCH, 9);
   EXPECT_EQ(SHM_REGION_SETTINGS, 10);

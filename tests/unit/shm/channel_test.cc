@@ -168,7 +168,7 @@ TEST_F(ChannelTest, WhatIsOutOfRangeIsAViolation) {
   refused(SHM_OP_SHUTDOWN, [](shm_command& c) { c.arg = 3; });
   refused(SHM_OP_CLOSE, [](shm_command& c) { c.arg = 2; });
   refused(SHM_OP_SETOPT, [](shm_command& c) { c.arg = 0; });
-  refused(SHM_OP_SETOPT, [](shm_command& c) { c.arg = SHM_OPT_MTU_DISCOVER + 1; });
+  refused(SHM_OP_SETOPT, [](shm_command& c) { c.arg = SHM_OPT_LAST + 1; });
 }
 
 TEST_F(ChannelTest, TheEdgesOfTheTransmitRegionAreInside) {

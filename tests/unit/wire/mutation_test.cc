@@ -6,12 +6,45 @@
 #include <memory>
 #include <tuple>
 
+#include "base/checksum.h"
 #include "base/random.h"
 #include "frames.h"
 #include "wire/arp.h"
+#include "wire/group.h"
 
 namespace postern::wire {
 namespace {
+
+// About one source of a group.
+TestFrame group_query(bool v6) {
+  std::vector<std::byte> message(v6 ? 8 : 0, std::byte{0});  // of MLD behind a router alert
+  const auto put = [&message](std::initializer_list<int> values) {
+    for (const int v : values) message.push_back(static_cast<std::byte>(v));
+  };
+  if (v6) {
+    message[0] = std::byte{58};
+    message[2] = std::byte{5};
+    message[3] = std::byte{2};
+    message[6] = std::byte{1};
+    put({130, 0, 0, 0, 0, 10, 0, 0, 0xff, 0x15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7});
+  } else {
+    put({0x11, 10, 0, 0, 239, 1, 2, 3});
+  }
+  put({2, 125, 0, 1});
+  message.resize(message.size() + (v6 ? 16 : 4), std::byte{10});
+  const IpAddress from = v6 ? address("fe80::9") : peer_address(false);
+  const IpAddress to = v6 ? address("ff15::7") : address("239.1.2.3");
+  const std::span<std::byte> body = std::span(message).subspan(v6 ? 8 : 0);
+  const uint32_t sum = v6 ? pseudo_header_sum(from, to, 58, static_cast<uint32_t>(body.size())) : 0;
+  const be16 checksum = checksum_finish(checksum_add(body, sum));
+  std::memcpy(body.data() + 2, &checksum, sizeof checksum);
+  return ip_frame({.source = from,
+                   .destination = to,
+                   .protocol = v6 ? uint8_t{0} : kIgmpProtocol,
+                   .ttl = 1,
+                   .payload_length = static_cast<uint32_t>(message.size())},
+                  message);
+}
 
 std::vector<TestFrame> seeds() {
   std::vector<TestFrame> frames;
@@ -37,6 +70,8 @@ std::vector<TestFrame> seeds() {
   extended.set(kIp + 6, 0);
   extended.set16(kIp + 4, static_cast<uint16_t>(extended.bytes.size() - kL4v6));
   frames.push_back(extended);
+  frames.push_back(group_query(false));
+  frames.push_back(group_query(true));
   return frames;
 }
 
@@ -89,6 +124,19 @@ void expect_same_without_short_cut(const RxPacket& packet, const ParsedPacket& p
                        q.tcp_options_length));
 }
 
+// Every source that a query is said to have is there.
+size_t read_group_fully(const RxPacket& packet, const ParsedPacket& p) {
+  GroupMessage kind;
+  GroupQuery query;
+  IpAddress group;
+  if (read_group_message(packet, p, &kind, &query, &group) != Drop::none) return 0;
+  size_t read = 0;
+  for (size_t n = 0; kind == GroupMessage::query && n < query.source_count; ++n) {
+    read += query.source(n).is_any() ? 0 : 1;
+  }
+  return read;
+}
+
 // So that mutations are tried where the short cut looks.
 TEST(Mutations, EveryByteOfACommonPacketIsParsedTheSameWithoutShortCut) {
   TcpSegment data;
@@ -127,6 +175,7 @@ TEST(Mutations, ParserStaysWithinTheFrame) {
   const std::vector<TestFrame> originals = seeds();
   Random random(20240607);
   std::array<size_t, kDropCount> outcomes{};
+  size_t sources_read = 0;
   size_t tcp_parsed = 0;
   for (int round = 0; round < 100000; ++round) {
     TestFrame frame = originals[random.below(originals.size())];
@@ -154,7 +203,12 @@ TEST(Mutations, ParserStaysWithinTheFrame) {
     }
     if (p.kind == PacketKind::icmp && !p.fragment) (void)parse_icmp_quote(packet, p);
     if (p.kind == PacketKind::arp) (void)read_arp(packet, p);
+    const bool igmp = !p.is_v6 && p.protocol == kIgmpProtocol;
+    const bool mld = p.is_v6 && p.kind == PacketKind::icmp &&
+                     is_group_message(static_cast<uint8_t>(p.source_port >> 8));
+    if ((igmp || mld) && !p.fragment) sources_read += read_group_fully(packet, p);
   }
+  EXPECT_GT(sources_read, 100U);
   // The mutations are worth something only if they reach everything.
   EXPECT_GT(tcp_parsed, 5000U);
   for (const Drop d : {Drop::none,
