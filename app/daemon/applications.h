@@ -53,6 +53,8 @@ class Applications final : public SessionHandler {
   void on_group(const std::shared_ptr<Session>& session, const shm_group_request& request) override;
   void on_closed(const std::shared_ptr<Session>& session) override;
 
+  // Those that may be bound, from now on.
+  void set_addresses(std::vector<IpAddress> ours) { ports_.set_addresses(std::move(ours)); }
   // A worker found that the application broke the contract.
   void evict(AppId id, std::string_view reason);
   // The daemon stops: tells every client, resets its connections, then calls done.

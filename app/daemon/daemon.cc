@@ -154,6 +154,7 @@ void Daemon::start_workers() {
   groups_ = std::make_unique<Groups>(config_, ports_, *routes_, *calls_);
   applications_ = std::make_unique<Applications>(
       io_, config_, *calls_, *groups_, stack.ephemeral_first, stack.ephemeral_last, stack.max_apps);
+  address_watch_ = std::make_unique<AddressWatch>(io_, config_, *calls_, *applications_);
   for (size_t i = 0; i < workers_.size(); ++i) {
     workers_[i]->start();
     spdlog::info("worker {} runs on core {}, {} when idle", i, config_.cores[i],
@@ -199,6 +200,7 @@ void Daemon::begin_stop() {
   stopping_ = true;
   notify_supervisor("STOPPING=1");
   routes_->stop();
+  address_watch_->stop();
   applications_->stop([this] { io_.stop(); });
   sessions_->stop();
   control_->stop();

@@ -13,6 +13,7 @@
 #include "control/control_server.h"
 #include "control/instance.h"
 #include "control/session_server.h"
+#include "daemon/address_watch.h"
 #include "daemon/applications.h"
 #include "daemon/exception.h"
 #include "daemon/groups.h"
@@ -69,6 +70,7 @@ class Daemon {
   std::unique_ptr<WorkerCalls> calls_;
   std::unique_ptr<Groups> groups_;
   std::unique_ptr<Applications> applications_;
+  std::unique_ptr<AddressWatch> address_watch_;
   std::unique_ptr<SessionServer> sessions_;
   std::unique_ptr<ControlServer> control_;
   bool stopping_ = false;

@@ -4,19 +4,23 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
+#include <span>
 #include <system_error>
 
+#include "base/hash.h"
+#include "control/log.h"
 #include "ip/ipv6.h"
 
 namespace postern {
 namespace {
 
-void add_link_local(std::vector<Prefix>& addresses, const MacAddress& mac) {
+void add_link_local(std::vector<Prefix>& addresses, bool wanted, const MacAddress& mac) {
   const auto any = [&addresses](auto predicate) {
     return std::any_of(addresses.begin(), addresses.end(),
                        [&](const Prefix& p) { return predicate(p.address); });
   };
-  if (!any([](const IpAddress& a) { return !a.is_v4(); })) return;
+  if (!wanted && !any([](const IpAddress& a) { return !a.is_v4(); })) return;
   if (any([](const IpAddress& a) { return a.is_link_local(); })) return;
   addresses.push_back({link_local_address(mac), 64});
 }
@@ -34,21 +38,57 @@ std::string taken_interface(const std::string& device) {
 
 void add_link_local(Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
   for (size_t i = 0; i < ports.size(); ++i) {
-    add_link_local(config.ports[i].addresses, ports[i]->mac());
-    for (VlanConfig& v : config.ports[i].vlans) add_link_local(v.addresses, ports[i]->mac());
+    add_link_local(config.ports[i].addresses, config.ports[i].ipv6.accept_ra, ports[i]->mac());
+    for (VlanConfig& v : config.ports[i].vlans) {
+      add_link_local(v.addresses, v.ipv6.accept_ra, ports[i]->mac());
+    }
   }
 }
+
+namespace {
+
+// RFC 7217 5: secret and the same after every start, so it hangs on what machine-id(5) says never
+// to show as it is. Without one there is a new key, and new addresses, each time.
+std::array<uint64_t, 2> machine_key() {
+  std::array<uint64_t, 2> key{};
+  std::string id;
+  std::ifstream file("/etc/machine-id");
+  if (std::getline(file, id) && id.size() == 32) {
+    key[0] = std::stoull(id.substr(0, 16), nullptr, 16);
+    key[1] = std::stoull(id.substr(16), nullptr, 16);
+    return key;
+  }
+  spdlog::warn("no /etc/machine-id: addresses from routers' prefixes will change with every start");
+  if (getrandom(key.data(), sizeof key, 0) != static_cast<ssize_t>(sizeof key)) {
+    throw std::system_error(errno, std::generic_category(), "getrandom");
+  }
+  return key;
+}
+
+std::array<uint64_t, 2> identifier_key(const InterfaceEntry& port) {
+  if (!port.ipv6.accept_ra || !port.ipv6.stable_ids) return {};
+  const auto derive = [key = machine_key(), &port](char use) {
+    const std::string text = std::string("postern rfc7217 ") + use + port.name;
+    return siphash24(key, std::as_bytes(std::span(text)));
+  };
+  return {derive('0'), derive('1') | 1};
+}
+
+}  // namespace
 
 StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
   StackConfig stack;
   for (InterfaceEntry& i : interfaces_of(config.ports)) {
     const Port& port = *ports[i.port];
+    const auto key = identifier_key(i);
     stack.interfaces.push_back({.mac = port.mac(),
                                 .mtu = i.mtu,
                                 .addresses = std::move(i.addresses),
                                 .offloads = port.tx_offloads(),
                                 .vlan = i.vlan,
-                                .port = i.port});
+                                .port = i.port,
+                                .accept_ra = i.ipv6.accept_ra,
+                                .identifier_key = key});
   }
   stack.neighbors.reachable = config.neighbor_reachable;
   stack.neighbors.entries = config.neighbor_entries;
@@ -115,6 +155,7 @@ PortOptions port_options(const Config& config, const PortConfig& port) {
   // Groups of the kernel's, OSPF's for example, are not known here.
   options.all_multicast = port.exception.has_value();
   for (const InterfaceEntry& i : interfaces_of({port})) {
+    options.all_multicast |= i.ipv6.accept_ra;
     for (const Prefix& p : i.addresses) options.all_multicast |= !p.address.is_v4();
   }
   return options;

@@ -106,11 +106,12 @@ void add_attribute(AddressRequest& r, unsigned short type, const void* data, siz
   r.header.nlmsg_len = NLMSG_ALIGN(r.header.nlmsg_len) + RTA_ALIGN(attribute->rta_len);
 }
 
-AddressRequest make_request(unsigned interface, const Prefix& prefix) {
+AddressRequest make_request(unsigned interface, const Prefix& prefix, bool add = true) {
   AddressRequest r{};
   r.header.nlmsg_len = NLMSG_LENGTH(sizeof(ifaddrmsg));
-  r.header.nlmsg_type = RTM_NEWADDR;
-  r.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+  r.header.nlmsg_type = add ? RTM_NEWADDR : RTM_DELADDR;
+  r.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+  if (add) r.header.nlmsg_flags |= NLM_F_CREATE | NLM_F_REPLACE;
   const bool v4 = prefix.address.is_v4();
   r.address.ifa_family = v4 ? AF_INET : AF_INET6;
   r.address.ifa_prefixlen = prefix.length;
@@ -174,6 +175,23 @@ int open_tap(const TapOptions& options) {
   set_link(options, control.get());
   add_addresses(options);
   return tap.release();
+}
+
+void change_addresses(const std::string& tap, const std::vector<Prefix>& before,
+                      const std::vector<Prefix>& after) {
+  const Descriptor netlink(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  const unsigned interface = if_nametoindex(tap.c_str());
+  const auto each_missing = [&](const auto& from, const auto& in, bool add) {
+    for (const Prefix& prefix : from) {
+      if (std::find(in.begin(), in.end(), prefix) != in.end()) continue;
+      const int error = ask(netlink.get(), make_request(interface, prefix, add));
+      if (error == 0) continue;
+      spdlog::warn("tap {}: address {} cannot be {}: {}", tap, prefix.to_string(),
+                   add ? "added" : "removed", std::strerror(error));
+    }
+  };
+  each_missing(before, after, false);
+  each_missing(after, before, true);
 }
 
 QuietInterface::QuietInterface(const std::string& interface) {

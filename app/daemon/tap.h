@@ -21,6 +21,10 @@ struct TapOptions {
 // Returns its descriptor, non-blocking. Throws std::runtime_error: what, and what to do.
 int open_tap(const TapOptions& options);
 
+// Gives an open tap these addresses instead of those it had from here.
+void change_addresses(const std::string& tap, const std::vector<Prefix>& before,
+                      const std::vector<Prefix>& after);
+
 // While this lives, the kernel does not answer on an interface whose packets a port gets too
 // (af_packet copies them): it would answer everything on the tap's addresses once more.
 class QuietInterface {

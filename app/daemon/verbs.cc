@@ -190,6 +190,13 @@ void add_addresses(json::object& to, const InterfaceEntry& interface, const Addr
     addresses.push_back(prefix.to_string().c_str());
     states[prefix.to_string()] = address_state(known, index, prefix);
   }
+  for (size_t i = 0; i < known.count; ++i) {  // from routers' prefixes
+    const AddressInfo& a = known.info[i];
+    const std::string text = a.address.to_string();
+    if (a.interface != index || states.contains(text)) continue;
+    addresses.push_back(text.c_str());
+    states[text] = a.state;
+  }
   to["addresses"] = std::move(addresses);
   to["address_states"] = std::move(states);
   json::array groups;
@@ -320,15 +327,62 @@ RouteEntry route_of(std::string_view text) {
   return parse_route(words);
 }
 
+// What routers have said to worker 0; the others hear the same.
+json::object learned_json(const Daemon& daemon, const LearnedRoute& r) {
+  const bool for_ever = r.left == Duration::max();
+  return {{"to", r.destination.to_string()},
+          {"type", route_kind_name(RouteKind::unicast)},
+          {"via", r.gateway.is_any() ? "" : r.gateway.to_string()},
+          {"port", interfaces_of(daemon.config().ports).at(r.interface).name},
+          {"metric", 0},
+          {"origin", r.silent ? "router, silent" : "router"},
+          {"seconds_left",
+           for_ever ? json::value(nullptr) : json::value(r.left / std::chrono::seconds(1))}};
+}
+
+void reply_learned(Daemon& daemon, json::array rows, const ControlReply& reply) {
+  struct Learned {
+    json::array rows;
+    size_t count = 0;
+    std::array<LearnedRoute, 64> routes;
+  };
+  auto learned = std::make_shared<Learned>();
+  learned->rows = std::move(rows);
+  daemon.calls().post(
+      0,
+      [learned = learned.get()](Worker& worker) noexcept {
+        learned->count = worker.stack().list_learned_routes(learned->routes, worker.now());
+        return 0;
+      },
+      [&daemon, learned, reply](int) {
+        for (size_t i = 0; i < learned->count; ++i) {
+          learned->rows.push_back(learned_json(daemon, learned->routes[i]));
+        }
+        reply.ok(json::object{{"rows", std::move(learned->rows)}, {"next", nullptr}});
+      });
+}
+
 void show_routes(Daemon& daemon, const json::object& request, const ControlReply& reply) {
   const auto* cursor = request.if_contains("cursor");
   const size_t from = cursor == nullptr ? 0 : cursor->to_number<size_t>();
   json::array rows = route_rows(daemon.routes().list(from, kPage));
   const size_t next = from + rows.size();
-  const bool end = next >= daemon.routes().size();
-  reply.ok(json::object{
-      {"rows", std::move(rows)},
-      {"next", end ? json::value(nullptr) : json::object{{"worker", 0}, {"cursor", next}}}});
+  if (next >= daemon.routes().size()) return reply_learned(daemon, std::move(rows), reply);
+  reply.ok(json::object{{"rows", std::move(rows)},
+                        {"next", json::object{{"worker", 0}, {"cursor", next}}}});
+}
+
+void get_route(Daemon& daemon, const IpAddress& address, const ControlReply& reply) {
+  auto learned = std::make_shared<LearnedRoute>();
+  daemon.calls().post(
+      0,
+      [learned = learned.get(), address](Worker& worker) noexcept {
+        return worker.stack().learned_route(address, learned);
+      },
+      [&daemon, address, learned, reply](bool found) {
+        if (found) return reply.ok(json::array{learned_json(daemon, *learned)});
+        reply.ok(route_rows(daemon.routes().get(address)));
+      });
 }
 
 // All routes of a request up to the first that is not possible. With "more", others follow and the
@@ -359,7 +413,7 @@ void route(Daemon& daemon, const json::object& request, const ControlReply& repl
   const std::string_view text = request.at("address").as_string();
   const auto address = IpAddress::parse(text);
   if (!address) throw std::runtime_error('"' + std::string(text) + "\" is not an address");
-  reply.ok(route_rows(daemon.routes().get(*address)));
+  get_route(daemon, *address, reply);
 }
 
 // ---- counters ----

@@ -23,12 +23,12 @@ namespace {
 // A document while it is read: the values, and where those stand that are checked together.
 struct VlanDraft {
   VlanConfig vlan;
-  Field section, name, mtu;
+  Field section, name, mtu, ipv6;
   std::vector<Field> addresses;
 };
 struct PortDraft {
   PortConfig port;
-  Field section, name, device, exception;
+  Field section, name, device, ipv6, exception;
   std::vector<Field> addresses;
   std::vector<VlanDraft> vlans;
 };
@@ -120,6 +120,14 @@ void read_addresses(const Field& f, std::vector<Prefix>& addresses, std::vector<
   if (fields.empty()) f.fail("no address is listed", "give at least one, like [192.0.2.1/24]");
 }
 
+constexpr std::string_view kInterfaceIds[] = {"stable", "eui64"};
+
+constexpr Key<Ipv6Config> kIpv6[] = {
+    {"accept_ra", [](const Field& f, Ipv6Config& d) { d.accept_ra = f.boolean(); }},
+    {"interface_ids",
+     [](const Field& f, Ipv6Config& d) { d.stable_ids = f.choice(kInterfaceIds) == 0; }},
+};
+
 constexpr Key<VlanDraft> kVlan[] = {
     {"id",
      [](const Field& f, VlanDraft& d) { d.vlan.id = static_cast<uint16_t>(f.integer(1, 4094)); },
@@ -136,6 +144,11 @@ constexpr Key<VlanDraft> kVlan[] = {
      }},
     {"addresses",
      [](const Field& f, VlanDraft& d) { read_addresses(f, d.vlan.addresses, d.addresses); }, true},
+    {"ipv6",
+     [](const Field& f, VlanDraft& d) {
+       d.ipv6 = f;
+       read_section<Ipv6Config>(f, kIpv6, d.vlan.ipv6);
+     }},
 };
 
 void read_vlans(const Field& f, PortDraft& d) {
@@ -201,6 +214,11 @@ constexpr Key<PortDraft> kPort[] = {
     {"tx_descriptors",
      [](const Field& f, PortDraft& d) {
        d.port.tx_descriptors = static_cast<uint16_t>(f.power_of_two(64, 8192));
+     }},
+    {"ipv6",
+     [](const Field& f, PortDraft& d) {
+       d.ipv6 = f;
+       read_section<Ipv6Config>(f, kIpv6, d.port.ipv6);
      }},
     {"exception", read_exception_path},
 };
@@ -557,11 +575,19 @@ void check_addresses(const std::vector<Prefix>& addresses, const std::vector<Fie
   }
 }
 
+void check_accept_ra(const Ipv6Config& ipv6, const Field& field, uint16_t mtu) {
+  if (!ipv6.accept_ra || mtu >= kMtuIpv6) return;
+  field.fail("IPv6 does not go over an MTU of " + std::to_string(mtu),
+             "give the port an mtu of at least 1280 or no accept_ra");
+}
+
 void check_all_addresses(const Draft& d) {
   std::vector<SeenAddress> seen;
   for (const PortDraft& p : d.ports) {
+    check_accept_ra(p.port.ipv6, p.ipv6, p.port.mtu);
     check_addresses(p.port.addresses, p.addresses, p.port.name, p.port.mtu, seen);
     for (const VlanDraft& v : p.vlans) {
+      check_accept_ra(v.vlan.ipv6, v.ipv6, v.vlan.mtu);
       check_addresses(v.vlan.addresses, v.addresses, v.vlan.name, v.vlan.mtu, seen);
     }
   }
@@ -658,11 +684,12 @@ Machine Machine::here() {
 std::vector<InterfaceEntry> interfaces_of(const std::vector<PortConfig>& ports) {
   std::vector<InterfaceEntry> all;
   for (size_t i = 0; i < ports.size(); ++i) {
-    all.push_back({ports[i].name, ports[i].mtu, ports[i].addresses, static_cast<uint16_t>(i), 0});
+    all.push_back({ports[i].name, ports[i].mtu, ports[i].addresses, static_cast<uint16_t>(i), 0,
+                   ports[i].ipv6});
   }
   for (size_t i = 0; i < ports.size(); ++i) {
     for (const VlanConfig& v : ports[i].vlans) {
-      all.push_back({v.name, v.mtu, v.addresses, static_cast<uint16_t>(i), v.id});
+      all.push_back({v.name, v.mtu, v.addresses, static_cast<uint16_t>(i), v.id, v.ipv6});
     }
   }
   return all;
@@ -698,6 +725,8 @@ std::vector<std::string> config_keys() {
   add_keys<Draft>(keys, "workers.", kWorkers);
   add_keys<PortDraft>(keys, "ports[].", kPort);
   add_keys<VlanDraft>(keys, "ports[].vlans[].", kVlan);
+  add_keys<Ipv6Config>(keys, "ports[].vlans[].ipv6.", kIpv6);
+  add_keys<Ipv6Config>(keys, "ports[].ipv6.", kIpv6);
   add_keys<ExceptionPathConfig>(keys, "ports[].exception.", kException);
   add_keys<RouteDraft>(keys, "routes[].", kRoute);
   add_keys<Draft>(keys, "neighbors.", kNeighbors);

@@ -26,12 +26,19 @@ class ConfigError : public std::runtime_error {
 enum class Hugepages : uint8_t { automatic, on, off };
 enum class OffloadMode : uint8_t { automatic, off };
 
+// What an interface takes from routers.
+struct Ipv6Config {
+  bool accept_ra = false;  // RFC 4861 6.3, 4862 5.5
+  bool stable_ids = true;  // RFC 7217; else from the MAC
+};
+
 // What carries a tag of IEEE 802.1Q on a port's wire: an interface of its own.
 struct VlanConfig {
   uint16_t id = 0;   // 1..4094
   std::string name;  // "wan0.100" unless given; unique among ports too
   uint16_t mtu = 0;  // at most the port's
   std::vector<Prefix> addresses;
+  Ipv6Config ipv6;
 };
 
 // What no socket wants and the kernel may have, by a tap on the same addresses.
@@ -58,6 +65,7 @@ struct PortConfig {
   uint16_t tx_descriptors = 1024;
   std::vector<VlanConfig> vlans;
   std::optional<ExceptionPathConfig> exception;
+  Ipv6Config ipv6;
   std::string where;  // "file:line:column" of the device, for errors that show only at start
 };
 
@@ -68,6 +76,7 @@ struct InterfaceEntry {
   std::vector<Prefix> addresses;
   uint16_t port = 0;  // position in ports
   uint16_t vlan = 0;  // 0: the port itself
+  Ipv6Config ipv6;
 };
 std::vector<InterfaceEntry> interfaces_of(const std::vector<PortConfig>& ports);
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "abi/shmsock.h"
@@ -39,6 +40,8 @@ class PortTable {
   };
   // Port 0 chooses an ephemeral one, starting at a place that `random` picks (RFC 6056 3.3.1).
   Result bind(const Reservation& wanted, uint32_t random);
+  // The addresses of this machine have changed. What is bound stays so.
+  void set_addresses(std::vector<IpAddress> ours) { ours_ = std::move(ours); }
   // Marks a TCP reservation as listening: EADDRINUSE if another one on the same address listens and
   // they may not share. EINVAL: no such reservation of this application, or it listens already.
   int listen(uint16_t app, uint32_t binding);

@@ -19,10 +19,15 @@ unsigned common_prefix(const IpAddress& a, const IpAddress& b, unsigned limit) {
 }
 
 // RFC 6724 5: whether source `a` is better than `b`.
-bool better_source(const Prefix& a, const Prefix& b, const IpAddress& destination) {
+bool better_source(const Interface& interface, const Prefix& a, const Prefix& b,
+                   const IpAddress& destination) {
   if (a.address == destination || b.address == destination) return a.address == destination;
   const unsigned sa = scope_of(a.address), sb = scope_of(b.address), sd = scope_of(destination);
   if (sa != sb) return sa < sb ? sa >= sd : sb < sd;
+  if (!interface.deprecated.empty()) {
+    const bool da = interface.is_deprecated(a.address), db = interface.is_deprecated(b.address);
+    if (da != db) return db;
+  }
   return common_prefix(a.address, destination, a.length) >
          common_prefix(b.address, destination, b.length);
 }
@@ -38,6 +43,7 @@ void InterfaceTable::add(Interface interface) {
     if (of_vlan_.size() <= at) of_vlan_.resize((interface.port + 1) * kTags, kNone);
     of_vlan_[at] = static_cast<uint16_t>(interfaces_.size());
   }
+  interface.mtu_v6 = interface.mtu;
   interfaces_.push_back(std::move(interface));
   ++loop_;
 }
@@ -46,14 +52,16 @@ void InterfaceTable::add(Interface interface) {
 void InterfaceTable::add_loop(uint16_t mtu) {
   interfaces_.push_back({.mac = {},
                          .mtu = mtu,
+                         .mtu_v6 = mtu,
                          .offloads = {.ip_checksum = true, .l4_checksum = true},
                          .addresses = {}});
 }
 
 void InterfaceTable::reserve(uint16_t interface, size_t more_addresses) {
   auto& addresses = interfaces_[interface].addresses;
-  addresses.reserve(addresses.size() + more_addresses);
-  local_.reserve(local_.size() + more_addresses);
+  addresses.reserve(std::max(addresses.size(), addresses.capacity()) + more_addresses);
+  local_.reserve(std::max(local_.size(), local_.capacity()) + more_addresses);
+  interfaces_[interface].deprecated.reserve(addresses.capacity());
 }
 
 void InterfaceTable::assign(uint16_t interface, const Prefix& address) noexcept {
@@ -64,6 +72,25 @@ void InterfaceTable::assign(uint16_t interface, const Prefix& address) noexcept 
 void InterfaceTable::add_local(const IpAddress& address) noexcept {
   local_.insert(std::upper_bound(local_.begin(), local_.end(), address), address);
   local_filter_ |= uint64_t{1} << (address.data()[15] & 63);
+}
+
+void InterfaceTable::remove(uint16_t interface, const IpAddress& address) noexcept {
+  deprecate(interface, address, false);
+  std::erase_if(interfaces_[interface].addresses,
+                [&](const Prefix& p) { return p.address == address; });
+  const auto at = std::lower_bound(local_.begin(), local_.end(), address);
+  if (at != local_.end() && *at == address) local_.erase(at);
+}
+
+void InterfaceTable::deprecate(uint16_t interface, const IpAddress& address,
+                               bool deprecated) noexcept {
+  std::vector<IpAddress>& list = interfaces_[interface].deprecated;
+  std::erase(list, address);
+  if (deprecated && list.size() < list.capacity()) list.push_back(address);
+}
+
+bool Interface::is_deprecated(const IpAddress& address) const noexcept {
+  return std::find(deprecated.begin(), deprecated.end(), address) != deprecated.end();
 }
 
 bool InterfaceTable::find_local(const IpAddress& address) const noexcept {
@@ -102,10 +129,11 @@ const IpAddress* InterfaceTable::select_source(const IpAddress& destination,
 
 const IpAddress* InterfaceTable::select_source_v6(const IpAddress& destination,
                                                   uint16_t interface) const noexcept {
+  const Interface& i = interfaces_[interface];
   const Prefix* best = nullptr;
-  for (const Prefix& prefix : interfaces_[interface].addresses) {
+  for (const Prefix& prefix : i.addresses) {
     if (prefix.address.is_v4()) continue;
-    if (best == nullptr || better_source(prefix, *best, destination)) best = &prefix;
+    if (best == nullptr || better_source(i, prefix, *best, destination)) best = &prefix;
   }
   return best == nullptr ? nullptr : &best->address;
 }

@@ -12,15 +12,20 @@ namespace postern {
 struct Interface {
   MacAddress mac;
   uint16_t mtu = 1500;
+  uint16_t mtu_v6 = 0;  // what routers said, else mtu
   TxOffloads offloads;
-  std::vector<Prefix> addresses;  // host part kept: 192.0.2.1/24
+  std::vector<Prefix> addresses;        // host part kept: 192.0.2.1/24
+  std::vector<IpAddress> deprecated{};  // of these (RFC 4862 5.5.4)
   // IEEE 802.1Q: with `vlan`, what carries this tag on the wire of interface `port`.
   uint16_t port = 0;
   uint16_t vlan = 0;
+
+  [[nodiscard]] uint16_t mtu_of(bool is_v6) const noexcept { return is_v6 ? mtu_v6 : mtu; }
+  [[nodiscard]] bool is_deprecated(const IpAddress& address) const noexcept;
 };
 
 // Weak host model (RFC 1122 3.3.4.2): an address of ours is ours on every interface. Built before a
-// worker runs; from then on only assign() changes it, within the room that was reserved.
+// worker runs; from then on what changes it keeps within the room that was reserved.
 class InterfaceTable {
  public:
   void add(Interface interface);
@@ -29,6 +34,13 @@ class InterfaceTable {
   void add_loop(uint16_t mtu);
   // One more address, as it becomes ours (RFC 4862). The caller has reserved the room.
   void assign(uint16_t interface, const Prefix& address) noexcept;
+  void remove(uint16_t interface, const IpAddress& address) noexcept;
+  // Whether new conversations should rather begin from another one.
+  void deprecate(uint16_t interface, const IpAddress& address, bool deprecated) noexcept;
+  // From 1280 to the interface's own.
+  void set_mtu_v6(uint16_t interface, uint16_t mtu) noexcept {
+    interfaces_[interface].mtu_v6 = mtu;
+  }
   void reserve(uint16_t interface, size_t more_addresses);
 
   static constexpr uint16_t kNone = UINT16_MAX;
@@ -53,7 +65,7 @@ class InterfaceTable {
   [[nodiscard]] bool is_broadcast(const IpAddress& address, uint16_t interface) const noexcept;
   // Our address to use towards `destination` out of `interface`; nullptr: none of that family.
   // IPv4: the one whose prefix contains it with the longest match, else the first. IPv6: RFC 6724
-  // 5, rules 1, 2 and 8, among the addresses of the interface (rule 5).
+  // 5, rules 1, 2, 3 and 8, among the addresses of the interface (rule 5).
   [[nodiscard]] const IpAddress* select_source(const IpAddress& destination,
                                                uint16_t interface) const noexcept;
 

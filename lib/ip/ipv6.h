@@ -12,6 +12,12 @@ namespace postern {
   return IpAddress::v6(kBytes);
 }
 
+// ff02::2
+[[nodiscard]] inline IpAddress all_routers() {
+  constexpr uint8_t kBytes[16] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2};
+  return IpAddress::v6(kBytes);
+}
+
 // ff02::1:ff00:0/104 and the last 24 bits of the address.
 [[nodiscard]] inline IpAddress solicited_node(const IpAddress& address) {
   uint8_t bytes[16] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};

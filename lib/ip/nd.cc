@@ -60,7 +60,7 @@ NdResponder::Answer NdResponder::input(const wire::NdMessage& nd, const IpAddres
     own->due = kNever;
     return {Drop::nd_conflict, false, {}};
   }
-  if (own->state != AddressState::preferred) return {Drop::nd_not_for_us, false, {}};
+  if (!own->assigned()) return {Drop::nd_not_for_us, false, {}};
   // RFC 4861 7.2.3: who asks will be answered, and spoken to.
   if (nd.has_mac && on_link(source, interface)) neighbors_.learn(source, interface, nd.mac, now);
   return solicited(*own, nd, source);
@@ -88,7 +88,7 @@ NdResponder::Answer NdResponder::advertised(const wire::NdMessage& nd, uint16_t 
                                             nd.solicited, nd.override_known, now);
     return {known ? Drop::none : Drop::nd_not_for_us, false, {}};
   }
-  if (own->state == AddressState::preferred) return conflict(*own, now);
+  if (own->assigned()) return conflict(*own, now);
   own->state = AddressState::duplicate;
   own->due = kNever;
   return {Drop::nd_conflict, false, {}};
@@ -132,13 +132,68 @@ NdResponder::Message NdResponder::announcement(const Own& own) const noexcept {
 }
 
 void NdResponder::prefer(Own& own) noexcept {
-  if (own.state == AddressState::preferred) return;
+  if (own.assigned()) return;
   own.state = AddressState::preferred;
   interfaces_.assign(own.interface, own.prefix);
 }
 
+// RFC 4862 5.5.4: preferred, then deprecated, or back when a router has renewed it.
+void NdResponder::age(Own& own, Time now) noexcept {
+  const bool deprecated = own.preferred <= now;
+  own.state = deprecated ? AddressState::deprecated : AddressState::preferred;
+  own.due = deprecated ? own.valid : std::min(own.preferred, own.valid);
+  interfaces_.deprecate(own.interface, own.prefix.address, deprecated);
+}
+
+void NdResponder::expire(Time now) noexcept {
+  std::erase_if(own_, [&](const Own& own) {
+    if (own.valid > now) return false;
+    if (own.assigned()) interfaces_.remove(own.interface, own.prefix.address);
+    return true;
+  });
+}
+
+bool NdResponder::add_learned(const Prefix& address, uint16_t interface, Time preferred, Time valid,
+                              Time now) noexcept {
+  if (own_.size() == own_.capacity() || find(address.address, interface) != nullptr) return false;
+  Own& own = own_.emplace_back();
+  own.prefix = address;
+  own.interface = interface;
+  own.preferred = preferred;
+  own.valid = valid;
+  own.due = now;
+  deadline_ = std::min(deadline_, now);
+  return true;
+}
+
+void NdResponder::set_lifetimes(const IpAddress& address, uint16_t interface, Time preferred,
+                                Time valid, Time now) noexcept {
+  Own* own = find(address, interface);
+  if (own == nullptr) return;
+  own->preferred = preferred;
+  own->valid = valid;
+  if (own->assigned()) age(*own, now);
+  find_deadline();
+}
+
+bool NdResponder::is_duplicate(const IpAddress& address, uint16_t interface) noexcept {
+  const Own* own = find(address, interface);
+  return own != nullptr && own->state == AddressState::duplicate;
+}
+
+void NdResponder::remove(const IpAddress& address, uint16_t interface) noexcept {
+  Own* own = find(address, interface);
+  if (own == nullptr) return;
+  if (own->assigned()) interfaces_.remove(interface, address);
+  own_.erase(own_.begin() + (own - own_.data()));
+}
+
 // One step of an address' life; true: *out is to be sent.
 bool NdResponder::step(Own& own, Time now, Message* out) noexcept {
+  if (own.announced) {
+    age(own, now);
+    return false;
+  }
   if (!own.started) {
     own.started = true;
     const auto spread = static_cast<uint64_t>(options_.delay.count());
@@ -151,14 +206,16 @@ bool NdResponder::step(Own& own, Time now, Message* out) noexcept {
     *out = probe(own);
     return true;
   }
-  own.due = kNever;
   prefer(own);
+  own.announced = true;
+  age(own, now);
   *out = announcement(own);
   return true;
 }
 
 bool NdResponder::next_message(Time now, Message* out) noexcept {
   if (deadline_ > now) return false;
+  expire(now);
   for (Own& own : own_) {
     if (own.due <= now && step(own, now, out) && options_.speaks) return true;
   }
@@ -168,7 +225,7 @@ bool NdResponder::next_message(Time now, Message* out) noexcept {
 
 void NdResponder::find_deadline() noexcept {
   deadline_ = kNever;
-  for (const Own& own : own_) deadline_ = std::min(deadline_, own.due);
+  for (const Own& own : own_) deadline_ = std::min({deadline_, own.due, own.valid});
 }
 
 const char* address_state_name(AddressState state) noexcept {
@@ -177,6 +234,8 @@ const char* address_state_name(AddressState state) noexcept {
       return "tentative";
     case AddressState::preferred:
       return "preferred";
+    case AddressState::deprecated:
+      return "deprecated";
     default:
       return "duplicate";
   }

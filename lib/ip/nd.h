@@ -6,9 +6,12 @@
 //   tentative   nobody may use it. After a random delay it is asked for `probes` times, `retry`
 //               apart: does anybody have it?
 //   preferred   nobody answered: it is given to the interface and announced
+//   deprecated  still ours, but new conversations begin from others; at the end of its lifetime it
+//               is taken from the interface. Only what a router's prefix made ends so
 //   duplicate   somebody has it, or asks for it too: it never becomes ours
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -29,7 +32,7 @@ struct NdOptions {
   uint64_t seed = 1;
 };
 
-enum class AddressState : uint8_t { tentative, preferred, duplicate };
+enum class AddressState : uint8_t { tentative, preferred, deprecated, duplicate };
 
 class NdResponder {
  public:
@@ -38,6 +41,18 @@ class NdResponder {
 
   // Before the worker runs.
   void add(const Prefix& address, uint16_t interface);
+
+  // Room for addresses that routers' prefixes make, before the worker runs.
+  void reserve(size_t more) { own_.reserve(std::max(own_.size(), own_.capacity()) + more); }
+
+  // ---- addresses that come and go ----
+  // False: no room, or it is there already.
+  bool add_learned(const Prefix& address, uint16_t interface, Time preferred, Time valid,
+                   Time now) noexcept;
+  void set_lifetimes(const IpAddress& address, uint16_t interface, Time preferred, Time valid,
+                     Time now) noexcept;
+  [[nodiscard]] bool is_duplicate(const IpAddress& address, uint16_t interface) noexcept;
+  void remove(const IpAddress& address, uint16_t interface) noexcept;
 
   struct Message {
     wire::NdMessage nd;
@@ -81,15 +96,23 @@ class NdResponder {
     AddressState state = AddressState::tentative;
     uint8_t probed = 0;
     bool started = false;
+    bool announced = false;
     bool defended_once = false;
     Time due{};  // kNever: nothing to do
     Time defended{};
+    Time preferred{kNever};  // lifetimes
+    Time valid{kNever};
+    [[nodiscard]] bool assigned() const noexcept {
+      return state == AddressState::preferred || state == AddressState::deprecated;
+    }
   };
   [[nodiscard]] Own* find(const IpAddress& address, uint16_t interface) noexcept;
   Answer solicited(Own& own, const wire::NdMessage& nd, const IpAddress& source) noexcept;
   Answer advertised(const wire::NdMessage& nd, uint16_t interface, Time now) noexcept;
   Answer conflict(Own& own, Time now) noexcept;
   void prefer(Own& own) noexcept;
+  void age(Own& own, Time now) noexcept;
+  void expire(Time now) noexcept;
   bool step(Own& own, Time now, Message* out) noexcept;
   [[nodiscard]] Message probe(const Own& own) const noexcept;
   [[nodiscard]] Message announcement(const Own& own) const noexcept;

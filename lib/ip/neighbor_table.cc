@@ -7,7 +7,7 @@
 namespace postern {
 
 NeighborTable::NeighborTable(const NeighborOptions& options)
-    : options_(options), hash_(options.secret) {
+    : options_(options), times_{{options.reachable, options.retry}}, hash_(options.secret) {
   const uint32_t count = std::max<uint32_t>(options.entries, 4);
   entries_.resize(count);
   buckets_.assign(std::bit_ceil(count), kNone);
@@ -22,6 +22,12 @@ NeighborTable::NeighborTable(const NeighborOptions& options)
     held_[i].next = held_free_;
     held_free_ = i;
   }
+}
+
+void NeighborTable::set_times(uint16_t interface, Duration reachable, Duration retry) noexcept {
+  if (interface + size_t{1} >= times_.size()) return;
+  if (reachable != Duration{}) times_[interface + 1].reachable = reachable;
+  if (retry != Duration{}) times_[interface + 1].retry = retry;
 }
 
 // ---- lists ----
@@ -87,6 +93,8 @@ uint32_t NeighborTable::create(const IpAddress& address, uint16_t interface,
   entry.address = address;
   entry.interface = interface;
   entry.learned_only = learned_only;
+  const bool own_times = !address.is_v4() && interface + size_t{1} < times_.size();
+  entry.times = own_times ? static_cast<uint16_t>(interface + 1) : uint16_t{0};
   uint32_t& bucket = buckets_[bucket_of(address, interface)];
   entry.hash_next = bucket;
   bucket = index;
@@ -151,7 +159,7 @@ NeighborTable::Resolution NeighborTable::use(uint32_t index, Time now) noexcept 
   }
   switch (entry.state) {
     case NeighborState::reachable:
-      if (now - entry.confirmed <= options_.reachable) return Resolution::resolved;
+      if (now - entry.confirmed <= times_of(entry).reachable) return Resolution::resolved;
       [[fallthrough]];
     case NeighborState::stale:
       begin(index, NeighborState::probe, now);
@@ -177,12 +185,26 @@ void NeighborTable::begin(uint32_t index, NeighborState state, Time now) noexcep
   Entry& entry = entries_[index];
   entry.state = state;
   entry.attempts = 1;
-  entry.deadline = now + options_.retry;
+  entry.deadline = now + times_of(entry).retry;
   if (state == NeighborState::incomplete) ++incomplete_;
   unlink(age_, &Entry::age, index);  // pending entries lie at the young end, out of victim()'s way
   push_back(age_, &Entry::age, index);
-  push_back(pending_, &Entry::pending, index);
+  await(index);
   queue_probe(index);
+}
+
+// Into its place by deadline: at the end, unless links wait for different times.
+void NeighborTable::await(uint32_t index) noexcept {
+  const Time deadline = entries_[index].deadline;
+  uint32_t before = pending_.tail;
+  while (before != kNone && entries_[before].deadline > deadline) {
+    before = entries_[before].pending.previous;
+  }
+  if (before == pending_.tail) return push_back(pending_, &Entry::pending, index);
+  uint32_t& next = before == kNone ? pending_.head : entries_[before].pending.next;
+  entries_[index].pending = {before, next};
+  entries_[next].pending.previous = index;
+  next = index;
 }
 
 void NeighborTable::queue_probe(uint32_t index) noexcept {
@@ -215,8 +237,8 @@ void NeighborTable::settle(uint32_t index, NeighborState state) noexcept {
   }
   const bool waited = entry.state == NeighborState::incomplete;
   entry.state = state;
-  if (!waited) return;
-  --incomplete_;
+  if (waited) --incomplete_;
+  if (!waited && state != NeighborState::failed) return;
   if (entry.settled_queued) return;
   entry.settled_queued = true;
   entry.settled_next = kNone;
@@ -249,14 +271,14 @@ void NeighborTable::expire(uint32_t index, Time now) noexcept {
   Entry& entry = entries_[index];
   if (entry.attempts < options_.probes) {
     ++entry.attempts;
-    entry.deadline = now + options_.retry;
+    entry.deadline = now + times_of(entry).retry;
     unlink(pending_, &Entry::pending, index);
-    push_back(pending_, &Entry::pending, index);
+    await(index);
     queue_probe(index);
     return;
   }
   settle(index, NeighborState::failed);
-  entry.deadline = now + options_.retry;
+  entry.deadline = now + times_of(entry).retry;
   drop_held(index);
 }
 
@@ -275,7 +297,7 @@ void NeighborTable::set_mac(uint32_t index, const MacAddress& mac, bool reachabl
   } else if (changed || before == NeighborState::incomplete || before == NeighborState::failed ||
              before == NeighborState::free) {
     settle(index, NeighborState::stale);
-    entry.confirmed = now - options_.reachable;
+    entry.confirmed = now - times_of(entry).reachable;
   }
   unlink(age_list(entry), &Entry::age, index);
   push_back(age_list(entry), &Entry::age, index);
@@ -314,7 +336,7 @@ void NeighborTable::doubt(uint32_t index, Time now) noexcept {
   Entry& entry = entries_[index];
   if (entry.state != NeighborState::reachable) return;
   entry.state = NeighborState::stale;
-  entry.confirmed = now - options_.reachable;
+  entry.confirmed = now - times_of(entry).reachable;
 }
 
 void NeighborTable::learn(const IpAddress& address, uint16_t interface, const MacAddress& mac,
@@ -416,7 +438,7 @@ uint32_t NeighborTable::take_failed_frames() noexcept { return std::exchange(fai
 NeighborTable::View NeighborTable::view(uint32_t index, Time now) const noexcept {
   const Entry& entry = entries_[index];
   View v{entry.address, entry.mac, entry.interface, entry.state, entry.confirmed};
-  if (v.state == NeighborState::reachable && now - entry.confirmed > options_.reachable) {
+  if (v.state == NeighborState::reachable && now - entry.confirmed > times_of(entry).reachable) {
     v.state = NeighborState::stale;
   }
   return v;

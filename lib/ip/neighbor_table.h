@@ -51,6 +51,11 @@ class NeighborTable {
 
   explicit NeighborTable(const NeighborOptions& options);
 
+  // What routers say of a link, for its IPv6 neighbors (RFC 4861 6.3.4); 0: not said. Room for the
+  // interfaces is made before the worker runs.
+  void reserve_interfaces(size_t count) { times_.resize(1 + count, times_.front()); }
+  void set_times(uint16_t interface, Duration reachable, Duration retry) noexcept;
+
   // ---- sending ----
 
   enum class Resolution : uint8_t {
@@ -156,6 +161,7 @@ class NeighborTable {
     bool probe_queued = false;
     uint8_t attempts = 0;
     uint8_t held = 0;
+    uint16_t times = 0;  // of times_
     uint32_t generation = 1;
     uint32_t hash_next = kNone;
     uint32_t held_head = kNone;
@@ -183,6 +189,7 @@ class NeighborTable {
   void expire(uint32_t index, Time now) noexcept;
   void doubt(uint32_t index, Time now) noexcept;
   void set_mac(uint32_t index, const MacAddress& mac, bool reachable, Time now) noexcept;
+  void await(uint32_t index) noexcept;
   void queue_probe(uint32_t index) noexcept;
   void drop_held(uint32_t index) noexcept;
   void release_held(uint32_t index) noexcept;
@@ -191,7 +198,16 @@ class NeighborTable {
   void unlink(List& list, Links Entry::*links, uint32_t index) noexcept;
   List& age_list(const Entry& entry) noexcept { return entry.learned_only ? learned_ : age_; }
 
+  struct Times {
+    Duration reachable;
+    Duration retry;
+  };
+  [[nodiscard]] const Times& times_of(const Entry& entry) const noexcept {
+    return times_[entry.times];
+  }
+
   NeighborOptions options_;
+  std::vector<Times> times_;  // the options', then by interface for IPv6
   KeyedHash hash_;
   std::vector<Entry> entries_;
   std::vector<uint32_t> buckets_;

@@ -61,9 +61,10 @@ NdOptions nd_options(const StackConfig& config) {
 InterfaceTable make_interfaces(const StackConfig& config) {
   InterfaceTable table;
   for (const InterfaceConfig& i : config.interfaces) {
-    Interface interface {
-      .mac = i.mac, .mtu = i.mtu, .offloads = i.offloads, .addresses = {}
-    };
+    Interface interface;
+    interface.mac = i.mac;
+    interface.mtu = i.mtu;
+    interface.offloads = i.offloads;
     interface.vlan = i.vlan;
     interface.port = i.vlan != 0 ? i.port : static_cast<uint16_t>(table.size());
     for (const Prefix& prefix : i.addresses) {
@@ -105,6 +106,8 @@ StackCore::StackCore(const StackConfig& config)
                .interfaces = static_cast<uint16_t>(config.interfaces.size()),
                .speaks = config.speaks_for_host,
                .seed = derive(config, 14)[0]}),
+      routers_(interfaces_, neighbors_, nd_,
+               {config.speaks_for_host, derive(config, 17)[0], derive(config, 18)}),
       control_(kControlFrames, largest_frame(config)),
       reassembler_({.memory = config.fragments.memory,
                     .memory_of_source = config.fragments.memory_of_source,
@@ -143,6 +146,7 @@ void StackCore::set_now(Time now) noexcept {
 
 void StackCore::set_routes(const RouteTable* routes) noexcept {
   routes_ = routes != nullptr ? routes : &own_routes_;
+  routers_.forget_redirects();
   neighbors_.forget_handles();
 }
 
@@ -159,6 +163,10 @@ int StackCore::next_hop(const IpAddress& destination, uint16_t link, NextHop* ou
     return 0;
   }
   const RouteChoice choice = routes_->lookup(destination);
+  if (RouterDiscovery::Way way; !destination.is_v4() && learned_way(destination, choice, &way)) {
+    *out = {way.interface, way.next_hop};
+    return 0;
+  }
   if (choice.empty()) return ENETUNREACH;
   const Route* route = choice.data();
   if (choice.size() > 1) {  // RFC 2992, by the remainder: all packets of a flow go one way
@@ -206,6 +214,7 @@ void StackCore::advance(Time now) noexcept {
     counters.drop(Drop::neighbor_unreachable, neighbors_.take_failed_frames());
   }
   neighbors_settled();
+  if (routers_.next_deadline() <= now && routers_.advance(now)) neighbors_.forget_handles();
   if (announcement_due() <= now) announce();
   if (reassembler_.next_deadline() <= now) expire_fragments();
   if (!detaching_.empty()) detach_some();
@@ -234,10 +243,11 @@ void StackCore::neighbors_settled() noexcept {
       ready_.splice_back(waiting);
       continue;
     }
+    const bool another_way = routers_.active() && neighbor_failed(handle);
     while (Socket* socket = waiting.pop_front()) {
       const bool connecting = socket->kind == SocketKind::tcp &&
                               static_cast<TcpSocket&>(*socket).tcp.state() == TcpState::syn_sent;
-      if (connecting) {
+      if (connecting && !another_way) {
         fail_connect(static_cast<TcpSocket&>(*socket), EHOSTUNREACH);
       } else {
         make_ready(*socket);

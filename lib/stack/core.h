@@ -1,6 +1,7 @@
 // The inside of Stack, cut by task:
 //
 //   core.cc        construction, timers, what all parts share
+//   router_input.cc   router advertisements and redirects
 //   input.cc       a burst: parse, find, hand to the protocol
 //   arp_input.cc nd_input.cc icmp_input.cc udp_input.cc tcp_input.cc tcp_open.cc syn_cookies.cc
 //                  the protocols
@@ -14,6 +15,7 @@
 //   inspect.cc     looking in
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -35,6 +37,7 @@
 #include "ip/rate_limit.h"
 #include "ip/reassembly.h"
 #include "ip/route_table.h"
+#include "ip/router_discovery.h"
 #include "stack/app_state.h"
 #include "stack/control_queue.h"
 #include "stack/socket.h"
@@ -108,6 +111,8 @@ class StackCore {
   size_t list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out, Time now) const noexcept;
   size_t list_addresses(std::span<AddressInfo> out) const noexcept;
   [[nodiscard]] const GroupTable& groups() const noexcept { return groups_; }
+  size_t list_learned_routes(std::span<LearnedRoute> out, Time now) const noexcept;
+  bool learned_route(const IpAddress& destination, LearnedRoute* out) const noexcept;
   bool socket_info(SocketRef ref, SocketInfo* out) const noexcept;
   bool tcp_info(SocketRef ref, Time now, TcpInfo* out) const noexcept;
 
@@ -166,7 +171,7 @@ class StackCore {
   [[nodiscard]] uint32_t mtu_towards(const IpAddress& destination,
                                      uint16_t interface) const noexcept {
     const uint32_t known = path_mtu_.find(destination, now_);
-    const uint32_t link = interfaces_[interface].mtu;
+    const uint32_t link = interfaces_[interface].mtu_of(!destination.is_v4());
     return known == 0 || known > link ? link : known;
   }
   void on_timer(Timer& timer) noexcept;
@@ -240,6 +245,22 @@ class StackCore {
   Drop nd_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
   void send_nd(const NdResponder::Message& message) noexcept;
   void solicit(const NeighborTable::Probe& probe) noexcept;
+
+  // ---- router_input.cc ----
+  Drop router_advertisement_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  Drop redirect_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  void solicit_routers(uint16_t interface) noexcept;
+  void join_address_groups(uint16_t interface) noexcept;
+  // True: there is another way for what went there.
+  [[nodiscard]] bool neighbor_failed(NeighborHandle handle) noexcept;
+  // What routers have said of the way, if it is more than `routes` do.
+  [[nodiscard]] bool learned_way(const IpAddress& destination, RouteChoice routes,
+                                 RouterDiscovery::Way* out) const noexcept;
+  // Of packets whose sockets do not say another one.
+  [[nodiscard]] uint8_t default_ttl(uint16_t interface, bool is_v6) const noexcept {
+    constexpr uint8_t kIpv4Ttl = 64;  // RFC 1700
+    return is_v6 ? routers_.hop_limit(interface) : kIpv4Ttl;
+  }
 
   // ---- icmp_input.cc ----
   Drop icmp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
@@ -360,7 +381,8 @@ class StackCore {
   void set_interface(TxFrame& frame, uint16_t interface) noexcept;
   void announce() noexcept;
   [[nodiscard]] Time announcement_due() const noexcept {
-    return std::min({arp_.next_deadline(), nd_.next_deadline(), groups_.next_deadline()});
+    return std::min({arp_.next_deadline(), nd_.next_deadline(), groups_.next_deadline(),
+                     routers_.next_deadline()});
   }
   void send_probe(const NeighborTable::Probe& probe) noexcept;
   [[nodiscard]] uint16_t next_ip_id() noexcept { return ++ip_id_ != 0 ? ip_id_ : ++ip_id_; }
@@ -465,6 +487,7 @@ class StackCore {
   ArpResponder arp_;
   NdResponder nd_;
   GroupTable groups_;
+  RouterDiscovery routers_;
   ControlQueue control_;
   Reassembler reassembler_;
   PathMtuTable path_mtu_;

@@ -193,7 +193,9 @@ void StackCore::loop_to_members(const UdpSocket& socket, const UdpSend& item,
   ParsedPacket p;
   p.kind = PacketKind::udp;
   p.protocol = static_cast<uint8_t>(Protocol::udp);
-  p.ttl = item.ttl != 0 ? item.ttl : (group ? socket.group_ttl : socket.ttl);
+  const uint8_t own_ttl = group ? socket.group_ttl : socket.ttl;
+  p.ttl = item.ttl != 0 ? item.ttl : own_ttl;
+  if (!group && p.ttl == 0) p.ttl = default_ttl(interface, !source.is_v4());
   p.tos = item.tos != 0 ? item.tos : socket.tos;
   p.is_v6 = !source.is_v4();
   p.interface = interface;

@@ -25,6 +25,10 @@ Drop StackCore::icmp_input(const RxPacket& packet, const ParsedPacket& p) noexce
   const auto code = static_cast<uint8_t>(p.source_port);
   if (p.is_v6 && wire::is_neighbor_message(type)) return nd_input(packet, p);
   if (p.is_v6 && wire::is_group_message(type)) return group_input(packet, p);
+  if (p.is_v6 && routers_.accepts(p.interface)) {
+    if (type == wire::icmp6::router_advertisement) return router_advertisement_input(packet, p);
+    if (type == wire::icmp6::redirect) return redirect_input(packet, p);
+  }
   const uint8_t echo = p.is_v6 ? wire::icmp6::echo_request : wire::icmp4::echo_request;
   if (type == echo) return code == 0 ? icmp_echo(packet, p) : Drop::icmp_ignored;
   const int error = p.is_v6 ? icmp6_errno(type, code) : icmp4_errno(type, code);
@@ -45,7 +49,7 @@ Drop StackCore::icmp_echo(const RxPacket& packet, const ParsedPacket& p) noexcep
   const uint32_t length = kIcmpHeader + p.payload_length;
   be32 rest;
   std::memcpy(&rest, packet.data + p.l4_offset + 4, sizeof rest);
-  if (ip_header_length(p.is_v6) + length > interfaces_[p.interface].mtu) {
+  if (ip_header_length(p.is_v6) + length > interfaces_[p.interface].mtu_of(p.is_v6)) {
     return icmp_echo_in_fragments(packet, p, source, rest.host());
   }
   if (!icmp_limit_.take(now_)) return Drop::icmp_rate_limited;
@@ -56,6 +60,7 @@ Drop StackCore::icmp_echo(const RxPacket& packet, const ParsedPacket& p) noexcep
                            {.source = source,
                             .destination = p.source,
                             .protocol = static_cast<uint8_t>(icmp_protocol(p.is_v6)),
+                            .ttl = default_ttl(p.interface, p.is_v6),
                             .tos = p.tos,
                             .dont_fragment = false,
                             .id = ++ip_id_,
@@ -75,7 +80,7 @@ Drop StackCore::icmp_echo(const RxPacket& packet, const ParsedPacket& p) noexcep
 Drop StackCore::icmp_echo_in_fragments(const RxPacket& packet, const ParsedPacket& p,
                                        const IpAddress& source, uint32_t rest) noexcept {
   const uint32_t total = kIcmpHeader + p.payload_length;
-  const uint32_t room = fragment_room(interfaces_[p.interface].mtu, p.is_v6);
+  const uint32_t room = fragment_room(interfaces_[p.interface].mtu_of(p.is_v6), p.is_v6);
   const uint32_t count = (total + room - 1) / room;
   if (control_.free() < count || !icmp_limit_.take(now_, count)) return Drop::icmp_rate_limited;
   counters.add(Counter::icmp_rx);
@@ -93,6 +98,7 @@ Drop StackCore::icmp_echo_in_fragments(const RxPacket& packet, const ParsedPacke
                                           {.source = source,
                                            .destination = p.source,
                                            .protocol = static_cast<uint8_t>(icmp_protocol(p.is_v6)),
+                                           .ttl = default_ttl(p.interface, p.is_v6),
                                            .tos = p.tos,
                                            .dont_fragment = false},
                                           {at, n, at + n < total, id});
@@ -201,6 +207,7 @@ void StackCore::send_icmp_error(const IcmpError& error, std::span<const std::byt
                            {.source = error.local,
                             .destination = error.remote,
                             .protocol = static_cast<uint8_t>(icmp_protocol(is_v6)),
+                            .ttl = default_ttl(error.interface, is_v6),
                             .tos = 0xc0,  // RFC 1812 4.3.2.5: internetwork control
                             .dont_fragment = false,
                             .id = ++ip_id_,

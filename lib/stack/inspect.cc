@@ -4,6 +4,16 @@
 #include "stack/core.h"
 
 namespace postern {
+namespace {
+
+Prefix network_of(Prefix p) {
+  for (unsigned bit = p.length; bit < 128; ++bit) {
+    p.address.data()[bit / 8] &= static_cast<uint8_t>(~(0x80U >> bit % 8));
+  }
+  return p;
+}
+
+}  // namespace
 
 SocketInfo StackCore::describe(const Socket& socket) const noexcept {
   SocketInfo info;
@@ -89,6 +99,30 @@ size_t StackCore::list_addresses(std::span<AddressInfo> out) const noexcept {
     out[i] = {v.address, v.interface, address_state_name(v.state)};
   }
   return n;
+}
+
+size_t StackCore::list_learned_routes(std::span<LearnedRoute> out, Time now) const noexcept {
+  const auto left = [now](Time until) { return until == kNever ? Duration::max() : until - now; };
+  const Prefix everything{IpAddress{}, 0};
+  size_t n = 0;
+  for (const RouterDiscovery::OnLink& l : routers_.prefixes()) {
+    if (n < out.size()) out[n++] = {l.prefix, {}, l.interface, false, left(l.until)};
+  }
+  for (const RouterDiscovery::Router& r : routers_.routers()) {
+    if (n < out.size()) out[n++] = {everything, r.address, r.interface, r.silent, left(r.until)};
+  }
+  return n;
+}
+
+bool StackCore::learned_route(const IpAddress& destination, LearnedRoute* out) const noexcept {
+  RouterDiscovery::Way way;
+  if (destination.is_v4() || !learned_way(destination, routes_->lookup(destination), &way)) {
+    return false;
+  }
+  const bool direct = way.next_hop == destination;
+  *out = {network_of({destination, way.prefix_length}), direct ? IpAddress{} : way.next_hop,
+          way.interface, false, Duration::max()};
+  return true;
 }
 
 bool StackCore::socket_info(SocketRef ref, SocketInfo* out) const noexcept {

@@ -17,7 +17,7 @@ void StackCore::add_addresses(const StackConfig& config) {
     for (const Prefix& prefix : config.interfaces[i].addresses) {
       if (!prefix.address.is_v4()) wanted.push_back(prefix);
     }
-    if (wanted.empty()) continue;
+    if (wanted.empty() && !config.interfaces[i].accept_ra) continue;
     const auto link_local = [](const Prefix& p) { return p.address.is_link_local(); };
     if (std::none_of(wanted.begin(), wanted.end(), link_local)) {
       const Prefix own{link_local_address(config.interfaces[i].mac), kLinkLocalPrefix};
@@ -32,6 +32,10 @@ void StackCore::add_addresses(const StackConfig& config) {
                            solicited_node(prefix.address), i, {}, Time{});
     }
   }
+  neighbors_.reserve_interfaces(config.interfaces.size());
+  for (uint16_t i = 0; i < config.interfaces.size(); ++i) {
+    routers_.add(i, {config.interfaces[i].accept_ra, config.interfaces[i].identifier_key});
+  }
 }
 
 Drop StackCore::nd_input(const RxPacket& packet, const ParsedPacket& p) noexcept {
@@ -40,6 +44,12 @@ Drop StackCore::nd_input(const RxPacket& packet, const ParsedPacket& p) noexcept
   if (nd.type == wire::icmp6::neighbor_advertisement) except_answer(packet, p);
   const NdResponder::Answer answer = nd_.input(nd, p.source, p.mac_source, p.interface, now_);
   if (answer.drop == Drop::none) counters.add(Counter::nd_rx);
+  if (answer.drop == Drop::nd_conflict) routers_.retry_duplicates(now_);
+  // RFC 4861 7.2.5: one that is a router no more.
+  if (nd.type == wire::icmp6::neighbor_advertisement && !nd.router &&
+      routers_.no_router(nd.target, p.interface)) {
+    neighbors_.forget_handles();
+  }
   if (answer.send) send_nd(answer.message);
   return answer.drop;
 }

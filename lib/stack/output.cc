@@ -77,6 +77,10 @@ void StackCore::announce() noexcept {
   NdResponder::Message message;
   while (control_.room() && nd_.next_message(now_, &message)) send_nd(message);
   if (groups_.next_deadline() <= now_) send_group_messages();
+  uint16_t interface = 0;
+  while (control_.room() && routers_.next_solicitation(now_, &interface)) {
+    solicit_routers(interface);
+  }
 }
 
 void StackCore::send_probe(const NeighborTable::Probe& probe) noexcept {

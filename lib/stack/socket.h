@@ -76,7 +76,7 @@ struct TcpSocket : Socket, ListNode<ChildTag> {
   uint16_t pending_events = 0;  // tcp_event bits taken from the engine, not yet acted on
   uint16_t interface = 0;
   uint8_t tos = 0;
-  uint8_t ttl = 64;
+  uint8_t ttl = 0;      // 0: the default of the way
   bool opened = false;  // connect() was called, or it was accepted
   bool in_flow_table = false;
   bool is_v4 = false;             // key has IPv4 addresses
@@ -118,7 +118,7 @@ struct UdpSocket : Socket {
   uint32_t receive_limit = 0;  // bytes of unread records
   uint16_t zone = 0;           // of the link-local address that it is connected to
   uint8_t tos = 0;
-  uint8_t ttl = 64;
+  uint8_t ttl = 0;  // 0: the default of the way
   MtuDiscover mtu_discover = MtuDiscover::want;
   // RFC 1112 6.1, RFC 3493 5.2, and what Linux adds.
   uint16_t group_interface = 0;  // of groups sent to, plus 1; 0: the routes decide
@@ -141,7 +141,7 @@ struct Listener : Socket {
   Time cookies_until{};       // the last cookie that it sent is good until then
   // Options that connections inherit.
   uint8_t tos = 0;
-  uint8_t ttl = 64;
+  uint8_t ttl = 0;           // 0: the default of the way
   uint16_t options_set = 0;  // by TcpOption
   std::array<uint32_t, kTcpOptionCount> options{};
 };

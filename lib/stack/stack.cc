@@ -93,6 +93,12 @@ size_t Stack::list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out,
 size_t Stack::list_addresses(std::span<AddressInfo> out) const noexcept {
   return core_->list_addresses(out);
 }
+size_t Stack::list_learned_routes(std::span<LearnedRoute> out, Time now) const noexcept {
+  return core_->list_learned_routes(out, now);
+}
+bool Stack::learned_route(const IpAddress& destination, LearnedRoute* out) const noexcept {
+  return core_->learned_route(destination, out);
+}
 bool Stack::socket_info(SocketRef socket, SocketInfo* out) const noexcept {
   return core_->socket_info(socket, out);
 }

@@ -65,6 +65,10 @@ struct InterfaceConfig {
   // has none and whose frames these are to the data plane.
   uint16_t vlan = 0;
   uint16_t port = 0;
+  // Routers are listened to (RFC 4861 6.3); with it a link-local address is made too.
+  bool accept_ra = false;
+  // Secret, of this interface: RFC 7217. Zero: identifiers are made from the MAC.
+  std::array<uint64_t, 2> identifier_key{};
 };
 
 struct RouteConfig {
@@ -174,7 +178,16 @@ struct NeighborInfo {
 struct AddressInfo {
   Prefix address;
   uint16_t interface = 0;
-  const char* state = "";  // "tentative", "preferred", "duplicate"
+  const char* state = "";  // "tentative", "preferred", "deprecated", "duplicate"
+};
+
+// What routers have said: a default router, or a prefix on the link (gateway any).
+struct LearnedRoute {
+  Prefix destination;
+  IpAddress gateway;
+  uint16_t interface = 0;
+  bool silent = false;  // the router does not answer
+  Duration left{};      // Duration::max(): for ever
 };
 
 struct Socket;
@@ -280,6 +293,9 @@ class Stack {
   size_t list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out, Time now) const noexcept;
   size_t list_addresses(std::span<AddressInfo> out) const noexcept;
   [[nodiscard]] const GroupTable& groups() const noexcept;
+  size_t list_learned_routes(std::span<LearnedRoute> out, Time now) const noexcept;
+  // What routers have said of the way to an address, if that is what counts.
+  bool learned_route(const IpAddress& destination, LearnedRoute* out) const noexcept;
   bool socket_info(SocketRef socket, SocketInfo* out) const noexcept;
   // The connection in detail; false if it is not a TCP connection.
   bool tcp_info(SocketRef socket, Time now, TcpInfo* out) const noexcept;

@@ -43,13 +43,14 @@ Drop StackCore::send_cookie(Listener& listener, const ParsedPacket& p,
   TcpSegment answer;
   if (!tcp.next_segment(ctx, answer)) return Drop::tcp_backlog_full;
   const auto length = static_cast<uint32_t>(wire::tcp_header_length(answer));
-  std::byte* l4 = begin_ip(*frame, hop.interface, MacAddress{},
-                           {.source = p.destination,
-                            .destination = p.source,
-                            .protocol = p.protocol,
-                            .ttl = listener.ttl,
-                            .tos = listener.tos,
-                            .payload_length = length});
+  std::byte* l4 =
+      begin_ip(*frame, hop.interface, MacAddress{},
+               {.source = p.destination,
+                .destination = p.source,
+                .protocol = p.protocol,
+                .ttl = listener.ttl != 0 ? listener.ttl : default_ttl(p.interface, p.is_v6),
+                .tos = listener.tos,
+                .payload_length = length});
   wire::write_tcp(l4, p.destination_port, p.source_port, answer);
   wire::finish_checksum(l4, length, 0, 0, p.destination, p.source, Protocol::tcp);
   finish_control(*frame, p.source);

@@ -100,6 +100,7 @@ void StackCore::tcp_reset(const ParsedPacket& p, const TcpSegment& segment) noex
                            {.source = p.destination,
                             .destination = p.source,
                             .protocol = p.protocol,
+                            .ttl = default_ttl(p.interface, p.is_v6),
                             .payload_length = length});
   wire::write_tcp(l4, p.destination_port, p.source_port, reset);
   wire::finish_checksum(l4, length, 0, 0, p.destination, p.source, Protocol::tcp);

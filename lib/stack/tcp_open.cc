@@ -27,7 +27,7 @@ void StackCore::set_initial_numbers(TcpContext& ctx, const FlowKey& key) noexcep
 
 uint16_t StackCore::path_mss(uint16_t interface, bool is_v6) const noexcept {
   const uint32_t headers = (is_v6 ? 40 : 20) + 20;
-  const auto mss = static_cast<uint16_t>(interfaces_[interface].mtu - headers);
+  const auto mss = static_cast<uint16_t>(interfaces_[interface].mtu_of(is_v6) - headers);
   return is_v6 ? mss : std::min(mss, config_.tcp.mss_ipv4);
 }
 
@@ -81,7 +81,7 @@ TcpSocket* StackCore::create_child(Listener& listener, const ParsedPacket& p, co
   }
   socket->interface = hop.interface;
   socket->tos = listener.tos;
-  socket->ttl = listener.ttl;
+  socket->ttl = listener.ttl != 0 ? listener.ttl : default_ttl(hop.interface, p.is_v6);
   socket->listener = listeners_.handle_of(&listener);
   socket->opened = true;
   socket->network_done = false;
@@ -127,6 +127,7 @@ int StackCore::tcp_active_open(TcpSocket& socket, const Endpoint& local, const E
   }
   if (from.address.is_v4() != remote.address.is_v4()) return EAFNOSUPPORT;
   socket.interface = hop.interface;
+  if (socket.ttl == 0) socket.ttl = default_ttl(hop.interface, !remote.address.is_v4());
   TcpContext& ctx = tcp_context(socket);
   bool reused = false;
   if (const int error = choose_port(socket, from, remote, &ctx.isn, &reused); error != 0) {

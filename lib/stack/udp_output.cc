@@ -83,7 +83,7 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
   const bool is_v6 = !item.remote.address.is_v4();
   const MtuDiscover discover = socket.mtu_discover;
   const uint32_t mtu = discover == MtuDiscover::probe
-                           ? interfaces_[path.interface].mtu
+                           ? interfaces_[path.interface].mtu_of(is_v6)
                            : mtu_towards(item.remote.address, path.interface);
   const uint32_t total = kUdpHeader + item.length;
   const bool whole = item.sent == 0 && total <= mtu - (is_v6 ? 40U : 20U);
@@ -98,7 +98,10 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
     return false;
   }
   const TxOffloads& offloads = interfaces_[path.interface].offloads;
-  const uint8_t ttl = item.remote.address.is_multicast() ? socket.group_ttl : socket.ttl;
+  // To a group 0 is a TTL too: it stays here.
+  const uint8_t ttl = item.remote.address.is_multicast() ? socket.group_ttl
+                      : socket.ttl != 0                  ? socket.ttl
+                                                         : default_ttl(path.interface, is_v6);
   wire::IpFields fields{.source = source,
                         .destination = item.remote.address,
                         .protocol = static_cast<uint8_t>(Protocol::udp),

@@ -1,40 +1,29 @@
 #include "wire/nd.h"
 
+#include <cstring>
+
 #include "wire/build.h"
 #include "wire/cursor.h"
+#include "wire/nd_option.h"
 #include "wire/parse.h"
 
 namespace postern::wire {
 namespace {
 
-// RFC 4861 4.6.1
-constexpr uint8_t kSourceLinkAddress = 1, kTargetLinkAddress = 2;
 constexpr uint32_t kRouter = 1U << 31, kSolicited = 1U << 30, kOverride = 1U << 29;
 
-struct NdOption {
-  uint8_t type;
-  uint8_t length;  // in units of 8 bytes
-};
-struct LinkAddressOption {
-  NdOption option;
-  MacAddress mac;
-};
-static_assert(sizeof(LinkAddressOption) == 8 && alignof(LinkAddressOption) == 1);
-
-// RFC 4861 4.6: an option of length 0 makes the whole message invalid.
+// A MAC that is no station's makes the message invalid.
 bool read_options(Cursor cursor, uint8_t wanted, NdMessage* out) {
-  while (cursor.remaining() != 0) {
-    const auto* const option = cursor.peek<NdOption>();
-    if (option == nullptr || option->length == 0) return false;
-    const std::byte* const bytes = cursor.take_bytes(size_t{option->length} * 8);
-    if (bytes == nullptr) return false;
-    if (option->type != wanted) continue;
-    if (option->length != 1) return false;
-    out->mac = reinterpret_cast<const LinkAddressOption*>(bytes)->mac;
-    if (out->mac.is_multicast() || out->mac.is_zero()) return false;
-    out->has_mac = true;
-  }
-  return true;
+  return nd_option::walk(cursor, [wanted, out](const auto& header, auto option) {
+    if (header.type != wanted) return true;
+    out->has_mac = nd_option::read_link_address(option, &out->mac);
+    return out->has_mac;
+  });
+}
+
+// RFC 4861 4.3, 4.4
+uint8_t link_option(bool asks) {
+  return asks ? nd_option::source_link_address : nd_option::target_link_address;
 }
 
 // RFC 4861 7.1.1: asked from "::", it goes to the solicited-node group and tells no MAC.
@@ -64,7 +53,7 @@ Drop read_nd(const RxPacket& packet, const ParsedPacket& parsed, NdMessage* out)
     return Drop::nd_malformed;
   }
   const bool asks = out->type == icmp6::neighbor_solicitation;
-  if (!read_options(cursor, asks ? kSourceLinkAddress : kTargetLinkAddress, out)) {
+  if (!read_options(cursor, link_option(asks), out)) {
     return Drop::nd_malformed;
   }
   if (asks) return solicitation_possible(parsed, *out) ? Drop::none : Drop::nd_malformed;
@@ -83,7 +72,7 @@ size_t write_nd(std::byte* out, const NdMessage& m) noexcept {
   n += sizeof(Ipv6Bytes);
   if (!m.has_mac) return n;
   const bool asks = m.type == icmp6::neighbor_solicitation;
-  const LinkAddressOption option{{asks ? kSourceLinkAddress : kTargetLinkAddress, 1}, m.mac};
+  const nd_option::LinkAddress option{{link_option(asks), 1}, m.mac};
   std::memcpy(out + n, &option, sizeof option);
   return n + sizeof option;
 }

@@ -145,6 +145,7 @@ TEST_F(ConfigTest, EveryValueArrives) {
       "  - {name: a, device: '0000:03:00.1', mac: '02:00:00:00:00:05', mtu: 9000,\n"
       "     addresses: [192.0.2.1/24, 192.0.2.9/24], checksum_offload: off,\n"
       "     rx_descriptors: 256, tx_descriptors: 512,\n"
+      "     ipv6: {accept_ra: true, interface_ids: eui64},\n"
       "     exception: {tap: t0, allow: [tcp/22, udp/500-600, icmp, ip/112], rate: 7, queue: "
       "1MiB}}\n"
       "  - {name: b, device: 'net_memif0,role=server', addresses: [198.51.100.1/30]}\n"
@@ -174,6 +175,9 @@ TEST_F(ConfigTest, EveryValueArrives) {
   EXPECT_EQ(c.ports[0].checksum_offload, OffloadMode::off);
   EXPECT_EQ(c.ports[0].rx_descriptors, 256);
   EXPECT_EQ(c.ports[0].tx_descriptors, 512);
+  EXPECT_TRUE(c.ports[0].ipv6.accept_ra);
+  EXPECT_FALSE(c.ports[0].ipv6.stable_ids);
+  EXPECT_FALSE(c.ports[1].ipv6.accept_ra);
   ASSERT_TRUE(c.ports[0].exception);
   const ExceptionPathConfig& e = *c.ports[0].exception;
   EXPECT_EQ(e.tap, "t0");

@@ -122,6 +122,28 @@ TEST_F(Nd, OurOwnProbeComingBackIsNoConflict) {
   EXPECT_EQ(nd->view(0).state, AddressState::preferred);
 }
 
+// ---- addresses that come and go ----
+
+TEST_F(Nd, DeprecatedAddressesAreAvoidedAndAnsweredFor) {
+  settle();
+  nd->reserve(4);
+  const Prefix made = *Prefix::parse("2001:db8:0:1::5/64");
+  ASSERT_TRUE(nd->add_learned(made, 0, now + 60s, now + 100s, now));
+  EXPECT_FALSE(nd->add_learned(made, 0, now + 60s, now + 100s, now)) << "it is there";
+  for (int i = 0; i < 5; ++i, now += 1s) due();
+  const IpAddress near = ip("2001:db8:0:1::9");
+  EXPECT_EQ(*interfaces.select_source(near, 0), made.address) << "the longer match";
+  now += 60s;
+  due();
+  EXPECT_EQ(*interfaces.select_source(near, 0), ip(kOwn)) << "RFC 6724 rule 3 before rule 8";
+  EXPECT_TRUE(solicit("2001:db8:0:1::5", "fe80::2").send);
+  now += 40s;
+  due();
+  EXPECT_FALSE(interfaces.is_local(made.address));
+  EXPECT_FALSE(solicit("2001:db8:0:1::5", "fe80::2").send);
+  EXPECT_EQ(nd->size(), 1u);
+}
+
 class NdAtOnce : public Nd {
  protected:
   NdAtOnce() : Nd({.probes = 0, .seed = 5}) {}
