@@ -92,6 +92,7 @@ StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr
   }
   stack.neighbors.reachable = config.neighbor_reachable;
   stack.neighbors.entries = config.neighbor_entries;
+  stack.neighbors.arp_probes = config.arp_probes;
   stack.neighbors.duplicate_probes = config.duplicate_probes;
   stack.fragments = {static_cast<uint32_t>(config.fragment_memory),
                      static_cast<uint32_t>(config.fragment_memory_per_source)};

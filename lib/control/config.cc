@@ -263,6 +263,8 @@ void read_routes(const Field& f, Draft& d) {
 }
 
 constexpr Key<Draft> kNeighbors[] = {
+    {"arp_probes", [](const Field& f,
+                      Draft& d) { d.config.arp_probes = static_cast<uint8_t>(f.integer(0, 10)); }},
     {"duplicate_probes",
      [](const Field& f, Draft& d) {
        d.config.duplicate_probes = static_cast<uint8_t>(f.integer(0, 10));

@@ -140,6 +140,7 @@ struct Config {
   // neighbors:
   Duration neighbor_reachable = 30s;
   uint32_t neighbor_entries = 4096;
+  uint8_t arp_probes = 0;        // RFC 5227 PROBE_NUM
   uint8_t duplicate_probes = 1;  // RFC 4862 DupAddrDetectTransmits
   // fragments: of each worker
   uint64_t fragment_memory = 4 << 20;  // bytes of packets that are not whole yet

@@ -6,6 +6,8 @@ namespace postern {
 namespace {
 
 constexpr MacAddress kBroadcast{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
+// RFC 5227 1.1
+constexpr Duration kProbeWait = 1s, kProbeLeast = 1s, kProbeMost = 2s, kAnnounceWait = 2s;
 constexpr uint8_t kAnnounceRounds = 2;      // RFC 5227 ANNOUNCE_NUM
 constexpr Duration kAnnounceInterval = 2s;  // RFC 5227 ANNOUNCE_INTERVAL
 constexpr Duration kDefendInterval = 10s;   // RFC 5227 DEFEND_INTERVAL
@@ -16,19 +18,31 @@ wire::ArpPacket announcement(const MacAddress& mac, const IpAddress& address) {
 
 }  // namespace
 
-ArpResponder::ArpResponder(const InterfaceTable& interfaces, NeighborTable& neighbors)
-    : interfaces_(interfaces), neighbors_(neighbors) {
+ArpResponder::ArpResponder(InterfaceTable& interfaces, NeighborTable& neighbors,
+                           const ArpOptions& options)
+    : interfaces_(interfaces), neighbors_(neighbors), options_(options), random_(options.seed) {
   for (uint16_t i = 0; i < interfaces.size(); ++i) {
     for (const Prefix& prefix : interfaces[i].addresses) {
-      if (prefix.address.is_v4()) own_.push_back({prefix.address, i, {}, false});
+      if (!prefix.address.is_v4()) continue;
+      Own& own = own_.emplace_back();
+      own.prefix = prefix;
+      own.interface = i;
+      deadline_ = Time{};
     }
   }
-  if (own_.empty()) announce_at_ = kNever;
+}
+
+void ArpResponder::add(const Prefix& address, uint16_t interface) {
+  Own& own = own_.emplace_back();
+  own.prefix = address;
+  own.interface = interface;
+  own.state = AddressState::tentative;
+  deadline_ = Time{};
 }
 
 ArpResponder::Own* ArpResponder::find(const IpAddress& address, uint16_t interface) noexcept {
   const auto it = std::find_if(own_.begin(), own_.end(), [&](const Own& own) {
-    return own.address == address && own.interface == interface;
+    return own.prefix.address == address && own.interface == interface;
   });
   return it == own_.end() ? nullptr : &*it;
 }
@@ -44,11 +58,16 @@ bool ArpResponder::on_link(const IpAddress& address, uint16_t interface) const n
 ArpResponder::Answer ArpResponder::conflict(Own& own, uint16_t interface, Time now) noexcept {
   Answer answer;
   answer.drop = Drop::arp_conflict;
+  if (own.state != AddressState::preferred) {  // RFC 5227 2.1.1: it never becomes ours
+    own.state = AddressState::duplicate;
+    own.due = kNever;
+    return answer;
+  }
   if (own.defended_once && now - own.defended < kDefendInterval) return answer;
   own.defended_once = true;
   own.defended = now;
   answer.send = true;
-  answer.packet = announcement(interfaces_[interface].mac, own.address);
+  answer.packet = announcement(interfaces_[interface].mac, own.prefix.address);
   answer.destination = kBroadcast;
   return answer;
 }
@@ -61,7 +80,11 @@ ArpResponder::Answer ArpResponder::input(const wire::ArpPacket& arp, uint16_t in
   if (arp.sender_mac == mac) return answer;  // our own, reflected
   if (Own* own = find(arp.sender_ip, interface)) return conflict(*own, interface, now);
   const bool probe = arp.sender_ip.is_any();
-  const bool for_us = find(arp.target_ip, interface) != nullptr;
+  Own* const target = find(arp.target_ip, interface);
+  const bool for_us = target != nullptr && target->state == AddressState::preferred;
+  if (probe && target != nullptr && target->state == AddressState::tentative) {
+    return conflict(*target, interface, now);  // two want it, neither gets it
+  }
   const bool reply = arp.operation == wire::ArpPacket::kReply;
   if (!probe && on_link(arp.sender_ip, interface) &&
       !interfaces_.is_broadcast(arp.sender_ip, interface)) {
@@ -84,14 +107,42 @@ ArpResponder::Answer ArpResponder::input(const wire::ArpPacket& arp, uint16_t in
   return answer;
 }
 
-bool ArpResponder::next_announcement(Time now, Announcement* out) noexcept {
-  if (announce_at_ > now) return false;
-  const Own& own = own_[announce_next_];
-  *out = {announcement(interfaces_[own.interface].mac, own.address), own.interface};
-  if (++announce_next_ < own_.size()) return true;
-  announce_next_ = 0;
-  announce_at_ = ++announce_round_ < kAnnounceRounds ? now + kAnnounceInterval : kNever;
+Duration ArpResponder::up_to(Duration longest) noexcept {
+  return Duration(random_.below(static_cast<uint64_t>(longest.count()) + 1));
+}
+
+// One step of an address' life; true: *out is to be sent.
+bool ArpResponder::step(Own& own, Time now, Announcement* out) noexcept {
+  const MacAddress& mac = interfaces_[own.interface].mac;
+  if (own.state == AddressState::tentative) {
+    if (!own.started) {
+      own.started = true;
+      own.due = now + up_to(kProbeWait);
+      if (own.due > now) return false;
+    }
+    if (own.probed < options_.probes) {
+      const bool last = ++own.probed == options_.probes;
+      own.due = now + (last ? kAnnounceWait : kProbeLeast + up_to(kProbeMost - kProbeLeast));
+      *out = {{wire::ArpPacket::kRequest, mac, IpAddress::v4(0), MacAddress{}, own.prefix.address},
+              own.interface};
+      return true;
+    }
+    own.state = AddressState::preferred;
+    interfaces_.assign(own.interface, own.prefix);
+  }
+  own.due = ++own.announced < kAnnounceRounds ? now + kAnnounceInterval : kNever;
+  *out = {announcement(mac, own.prefix.address), own.interface};
   return true;
+}
+
+bool ArpResponder::next_announcement(Time now, Announcement* out) noexcept {
+  if (deadline_ > now) return false;
+  for (Own& own : own_) {
+    if (own.due <= now && step(own, now, out) && options_.speaks) return true;
+  }
+  deadline_ = kNever;
+  for (const Own& own : own_) deadline_ = std::min(deadline_, own.due);
+  return false;
 }
 
 }  // namespace postern

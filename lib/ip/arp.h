@@ -5,19 +5,39 @@
 #include <vector>
 
 #include "base/drop.h"
+#include "base/random.h"
 #include "base/time.h"
+#include "ip/address_state.h"
 #include "ip/interface.h"
 #include "ip/neighbor_table.h"
 #include "wire/arp.h"
 
 namespace postern {
 
-// Answers for the addresses of an interface on that interface only, feeds the neighbor table,
-// announces our addresses at start and defends them against another claimant.
+struct ArpOptions {
+  // Questions whether an address is free before it is ours; RFC 5227 says 3. 0: ours at once.
+  uint8_t probes = 0;
+  bool speaks = true;  // false: another worker asks and announces for this host
+  uint64_t seed = 1;
+};
+
+// Answers for the addresses of an interface on that interface only, feeds the neighbor table, asks
+// whether addresses are free, announces them and defends them against another claimant.
+//
+// RFC 5227, and the tests in tests/unit/ip/arp_test.cc:
+//
+//   2.1    MUST test before use            ArpProbes.AddressIsOursAfterThreeQuestions
+//   2.1.1  conflicts while testing         ArpProbes.AnotherHost..., OurOwnProbe...
+//   2.1.1  MUST NOT be used after one      ArpProbes.AnotherHostThatHasIt...
+//   2.3    MUST announce, twice            Arp.AnnouncesEachAddressTwice,
+//   ArpProbes.AddressIsOurs... 2.4    defends, once in ten seconds    Arp.ConflictIsNamed...
 class ArpResponder {
  public:
-  // Both must outlive this.
-  ArpResponder(const InterfaceTable& interfaces, NeighborTable& neighbors);
+  // Both must outlive this. The interfaces' addresses are ours already; others come by add().
+  ArpResponder(InterfaceTable& interfaces, NeighborTable& neighbors, const ArpOptions& options);
+
+  // Before the worker runs: an address that is not the interface's yet, which has room for it.
+  void add(const Prefix& address, uint16_t interface);
 
   struct Answer {
     Drop drop = Drop::none;
@@ -31,14 +51,30 @@ class ArpResponder {
     wire::ArpPacket packet;
     uint16_t interface = 0;
   };
-  // The next announcement that is due (RFC 5227 2.3: two of each address, 2 s apart), or false.
+  // The next probe or announcement (RFC 5227 2.3: two of each address, 2 s apart) that is due, or
+  // false.
   bool next_announcement(Time now, Announcement* out) noexcept;
-  [[nodiscard]] Time next_deadline() const noexcept { return announce_at_; }
+  [[nodiscard]] Time next_deadline() const noexcept { return deadline_; }
+
+  struct View {
+    Prefix address;
+    uint16_t interface = 0;
+    AddressState state = AddressState::tentative;
+  };
+  [[nodiscard]] size_t size() const noexcept { return own_.size(); }
+  [[nodiscard]] View view(size_t index) const noexcept {
+    return {own_[index].prefix, own_[index].interface, own_[index].state};
+  }
 
  private:
   struct Own {
-    IpAddress address;
+    Prefix prefix;
     uint16_t interface = 0;
+    AddressState state = AddressState::preferred;
+    bool started = false;  // the random wait before the first probe
+    uint8_t probed = 0;
+    uint8_t announced = 0;
+    Time due{};  // kNever: nothing to do
     Time defended{};
     bool defended_once = false;
   };
@@ -46,12 +82,15 @@ class ArpResponder {
   [[nodiscard]] bool on_link(const IpAddress& address, uint16_t interface) const noexcept;
   Answer conflict(Own& own, uint16_t interface, Time now) noexcept;
 
-  const InterfaceTable& interfaces_;
+  bool step(Own& own, Time now, Announcement* out) noexcept;
+  [[nodiscard]] Duration up_to(Duration longest) noexcept;
+
+  InterfaceTable& interfaces_;
   NeighborTable& neighbors_;
+  ArpOptions options_;
+  Random random_;
   std::vector<Own> own_;
-  size_t announce_next_ = 0;
-  uint8_t announce_round_ = 0;
-  Time announce_at_{};  // kNever: done
+  Time deadline_ = kNever;
 };
 
 }  // namespace postern

@@ -12,6 +12,28 @@ unsigned scope_of(const IpAddress& a) {
   return a.data()[0] == 0xfe && (a.data()[1] & 0xc0) == 0xc0 ? 5 : 14;
 }
 
+// RFC 6724 2.1: the default policy table.
+struct Label {
+  uint8_t prefix[16];
+  uint8_t length;
+  uint8_t label;
+};
+constexpr Label kLabels[] = {
+    {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 128, 0},
+    {{0x20, 0x01, 0, 0}, 32, 5},  // Teredo
+    {{0x20, 0x02}, 16, 2},        // 6to4
+    {{0xfc}, 7, 13},              // unique local
+    {{0xfe, 0xc0}, 10, 11},       // site-local
+    {{0x3f, 0xfe}, 16, 12},       // 6bone
+};
+
+uint8_t label_of(const IpAddress& a) {
+  for (const Label& l : kLabels) {
+    if (Prefix{IpAddress::v6(l.prefix), l.length}.contains(a)) return l.label;
+  }
+  return 1;
+}
+
 unsigned common_prefix(const IpAddress& a, const IpAddress& b, unsigned limit) {
   unsigned n = 0;
   while (n < limit && ((a.data()[n / 8] ^ b.data()[n / 8]) & (0x80U >> n % 8)) == 0) ++n;
@@ -28,6 +50,9 @@ bool better_source(const Interface& interface, const Prefix& a, const Prefix& b,
     const bool da = interface.is_deprecated(a.address), db = interface.is_deprecated(b.address);
     if (da != db) return db;
   }
+  const uint8_t ld = label_of(destination);
+  const bool la = label_of(a.address) == ld, lb = label_of(b.address) == ld;
+  if (la != lb) return la;
   return common_prefix(a.address, destination, a.length) >
          common_prefix(b.address, destination, b.length);
 }

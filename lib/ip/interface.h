@@ -65,7 +65,7 @@ class InterfaceTable {
   [[nodiscard]] bool is_broadcast(const IpAddress& address, uint16_t interface) const noexcept;
   // Our address to use towards `destination` out of `interface`; nullptr: none of that family.
   // IPv4: the one whose prefix contains it with the longest match, else the first. IPv6: RFC 6724
-  // 5, rules 1, 2, 3 and 8, among the addresses of the interface (rule 5).
+  // 5, rules 1, 2, 3, 6 and 8, among the addresses of the interface (rule 5).
   [[nodiscard]] const IpAddress* select_source(const IpAddress& destination,
                                                uint16_t interface) const noexcept;
 

@@ -228,17 +228,4 @@ void NdResponder::find_deadline() noexcept {
   for (const Own& own : own_) deadline_ = std::min({deadline_, own.due, own.valid});
 }
 
-const char* address_state_name(AddressState state) noexcept {
-  switch (state) {
-    case AddressState::tentative:
-      return "tentative";
-    case AddressState::preferred:
-      return "preferred";
-    case AddressState::deprecated:
-      return "deprecated";
-    default:
-      return "duplicate";
-  }
-}
-
 }  // namespace postern

@@ -18,6 +18,7 @@
 #include "base/drop.h"
 #include "base/random.h"
 #include "base/time.h"
+#include "ip/address_state.h"
 #include "ip/interface.h"
 #include "ip/neighbor_table.h"
 #include "wire/nd.h"
@@ -31,8 +32,6 @@ struct NdOptions {
   bool speaks = true;   // false: another worker answers, asks and announces for this host
   uint64_t seed = 1;
 };
-
-enum class AddressState : uint8_t { tentative, preferred, deprecated, duplicate };
 
 class NdResponder {
  public:
@@ -125,7 +124,5 @@ class NdResponder {
   std::vector<Own> own_;
   Time deadline_ = kNever;
 };
-
-[[nodiscard]] const char* address_state_name(AddressState state) noexcept;
 
 }  // namespace postern

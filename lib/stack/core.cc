@@ -49,6 +49,10 @@ NeighborOptions neighbor_options(const StackConfig& config) {
   return options;
 }
 
+ArpOptions arp_options(const StackConfig& config) {
+  return {config.neighbors.arp_probes, config.speaks_for_host, derive(config, 16)[0]};
+}
+
 NdOptions nd_options(const StackConfig& config) {
   return {.probes = config.neighbors.duplicate_probes,
           .retry = config.neighbors.retry,
@@ -57,7 +61,7 @@ NdOptions nd_options(const StackConfig& config) {
           .seed = derive(config, 9)[0]};
 }
 
-// IPv6 addresses come to it by duplicate detection.
+// IPv6 addresses come to it by duplicate detection, IPv4 ones too if they are to be asked for.
 InterfaceTable make_interfaces(const StackConfig& config) {
   InterfaceTable table;
   for (const InterfaceConfig& i : config.interfaces) {
@@ -68,7 +72,8 @@ InterfaceTable make_interfaces(const StackConfig& config) {
     interface.vlan = i.vlan;
     interface.port = i.vlan != 0 ? i.port : static_cast<uint16_t>(table.size());
     for (const Prefix& prefix : i.addresses) {
-      if (prefix.address.is_v4()) interface.addresses.push_back(prefix);
+      const bool at_once = config.neighbors.arp_probes == 0;
+      if (prefix.address.is_v4() && at_once) interface.addresses.push_back(prefix);
     }
     table.add(std::move(interface));
   }
@@ -100,7 +105,7 @@ StackCore::StackCore(const StackConfig& config)
       flow_hash_(derive(config, 12)),
       wheel_(Time{}),
       neighbors_(neighbor_options(config)),
-      arp_(interfaces_, neighbors_),
+      arp_(interfaces_, neighbors_, arp_options(config)),
       nd_(interfaces_, neighbors_, nd_options(config)),
       groups_({.memberships = kMemberships,
                .interfaces = static_cast<uint16_t>(config.interfaces.size()),

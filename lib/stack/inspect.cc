@@ -93,11 +93,12 @@ size_t StackCore::list_neighbors(uint64_t* cursor, std::span<NeighborInfo> out,
 }
 
 size_t StackCore::list_addresses(std::span<AddressInfo> out) const noexcept {
-  const size_t n = std::min(out.size(), nd_.size());
-  for (size_t i = 0; i < n; ++i) {
-    const NdResponder::View v = nd_.view(i);
-    out[i] = {v.address, v.interface, address_state_name(v.state)};
-  }
+  size_t n = 0;
+  const auto add = [&](const auto& v) {
+    if (n < out.size()) out[n++] = {v.address, v.interface, address_state_name(v.state)};
+  };
+  for (size_t i = 0; i < nd_.size(); ++i) add(nd_.view(i));
+  for (size_t i = 0; i < arp_.size(); ++i) add(arp_.view(i));
   return n;
 }
 

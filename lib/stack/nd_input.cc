@@ -16,6 +16,9 @@ void StackCore::add_addresses(const StackConfig& config) {
     std::vector<Prefix> wanted;
     for (const Prefix& prefix : config.interfaces[i].addresses) {
       if (!prefix.address.is_v4()) wanted.push_back(prefix);
+      if (!prefix.address.is_v4() || config.neighbors.arp_probes == 0) continue;
+      interfaces_.reserve(i, 1);
+      arp_.add(prefix, i);
     }
     if (wanted.empty() && !config.interfaces[i].accept_ra) continue;
     const auto link_local = [](const Prefix& p) { return p.address.is_link_local(); };

@@ -85,6 +85,7 @@ struct NeighborConfig {
   uint8_t probes = 3;
   uint32_t entries = 4096;
   uint8_t queue = 3;             // packets held per unresolved neighbor
+  uint8_t arp_probes = 0;        // RFC 5227 PROBE_NUM; 0: IPv4 addresses are ours at once
   uint8_t duplicate_probes = 1;  // RFC 4862 5.1; 0: IPv6 addresses are ours at once
   Duration duplicate_delay = 1s;
 };
@@ -174,7 +175,7 @@ struct NeighborInfo {
   Duration age{};
 };
 
-// An IPv6 address as it becomes ours.
+// An address as it becomes ours: IPv6, and IPv4 where it is asked for.
 struct AddressInfo {
   Prefix address;
   uint16_t interface = 0;

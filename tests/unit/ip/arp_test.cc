@@ -15,7 +15,7 @@ class Arp : public ::testing::Test {
     interfaces.add({.mac = {{2, 0, 0, 0, 0, 9}},
                     .offloads = {},
                     .addresses = {*Prefix::parse("10.0.9.1/24")}});
-    arp = std::make_unique<ArpResponder>(interfaces, neighbors);
+    arp = std::make_unique<ArpResponder>(interfaces, neighbors, ArpOptions{});
   }
   ArpResponder::Answer request(const char* from, const char* to, const MacAddress& mac = kTheirs) {
     return arp->input({wire::ArpPacket::kRequest, mac, ip(from), {}, ip(to)}, 0, now);
@@ -93,6 +93,95 @@ TEST_F(Arp, AnnouncesEachAddressTwice) {
   while (arp->next_announcement(now, &out)) ++n;
   EXPECT_EQ(n, 4);
   EXPECT_EQ(arp->next_deadline(), kNever);
+}
+
+// ---- is the address free? ----
+
+class ArpProbes : public Arp {
+ protected:
+  ArpProbes() {
+    interfaces.reserve(0, 1);
+    arp = std::make_unique<ArpResponder>(interfaces, neighbors,
+                                         ArpOptions{.probes = 3, .speaks = true, .seed = 4});
+    arp->add(*Prefix::parse("10.0.0.50/24"), 0);
+    pass(0s);
+  }
+  // What is sent about the new address in that time.
+  std::vector<std::pair<Time, wire::ArpPacket>> pass(Duration time) {
+    std::vector<std::pair<Time, wire::ArpPacket>> sent;
+    for (const Time end = now + time;; now += 10ms) {
+      ArpResponder::Announcement out;
+      while (arp->next_announcement(now, &out)) {
+        if (out.packet.target_ip == ip("10.0.0.50")) sent.emplace_back(now, out.packet);
+      }
+      if (now >= end) return sent;
+    }
+  }
+  AddressState state() { return arp->view(arp->size() - 1).state; }
+  bool is_ours() { return interfaces.is_local(ip("10.0.0.50")); }
+};
+
+TEST_F(ArpProbes, AddressIsOursAfterThreeQuestions) {
+  const Time begin = now;
+  const auto sent = pass(12s);
+  ASSERT_EQ(sent.size(), 5u);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(sent[i].second.sender_ip.is_any());
+    EXPECT_EQ(sent[i].second.operation, wire::ArpPacket::kRequest);
+    EXPECT_EQ(sent[i].second.sender_mac, kOurs);
+  }
+  EXPECT_LE(sent[0].first - begin, 1s);
+  for (int i = 1; i < 3; ++i) {
+    EXPECT_GE(sent[i].first - sent[i - 1].first, 1s);
+    EXPECT_LE(sent[i].first - sent[i - 1].first, 2s + 10ms);
+  }
+  EXPECT_GE(sent[3].first - sent[2].first, 2s) << "ANNOUNCE_WAIT";
+  for (int i = 3; i < 5; ++i) EXPECT_EQ(sent[i].second.sender_ip, ip("10.0.0.50")) << "announced";
+  EXPECT_EQ(state(), AddressState::preferred);
+  EXPECT_TRUE(is_ours());
+  EXPECT_TRUE(request("10.0.0.2", "10.0.0.50").send);
+}
+
+TEST_F(ArpProbes, TentativeAddressIsNotAnsweredFor) {
+  pass(3s);
+  EXPECT_EQ(state(), AddressState::tentative);
+  EXPECT_FALSE(request("10.0.0.2", "10.0.0.50").send);
+  EXPECT_FALSE(is_ours());
+}
+
+TEST_F(ArpProbes, AnotherHostThatHasItKeepsIt) {
+  pass(2s);
+  const auto a =
+      arp->input({wire::ArpPacket::kReply, kTheirs, ip("10.0.0.50"), kOurs, ip("0.0.0.0")}, 0, now);
+  EXPECT_EQ(a.drop, Drop::arp_conflict);
+  EXPECT_FALSE(a.send);
+  EXPECT_TRUE(pass(20s).empty());
+  EXPECT_EQ(state(), AddressState::duplicate);
+  EXPECT_FALSE(is_ours());
+  EXPECT_FALSE(request("10.0.0.2", "10.0.0.50").send);
+}
+
+TEST_F(ArpProbes, AnotherHostThatAsksForItToo) {
+  pass(2s);
+  EXPECT_EQ(request("0.0.0.0", "10.0.0.50").drop, Drop::arp_conflict);
+  pass(20s);
+  EXPECT_EQ(state(), AddressState::duplicate);
+}
+
+TEST_F(ArpProbes, OurOwnProbeComingBackIsNoConflict) {
+  pass(2s);
+  EXPECT_EQ(request("0.0.0.0", "10.0.0.50", kOurs).drop, Drop::arp_not_for_us);
+  pass(20s);
+  EXPECT_EQ(state(), AddressState::preferred);
+}
+
+TEST_F(ArpProbes, SilentWorkersGoTheSameWay) {
+  arp = std::make_unique<ArpResponder>(interfaces, neighbors,
+                                       ArpOptions{.probes = 3, .speaks = false, .seed = 9});
+  arp->add(*Prefix::parse("10.0.0.50/24"), 0);
+  EXPECT_TRUE(pass(20s).empty());
+  EXPECT_EQ(state(), AddressState::preferred);
+  EXPECT_TRUE(is_ours());
 }
 
 }  // namespace
