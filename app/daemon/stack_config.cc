@@ -151,6 +151,8 @@ PortOptions port_options(const Config& config, const PortConfig& port) {
   options.tx_descriptors = port.tx_descriptors;
   options.mac = port.mac;
   options.checksum_offload = port.checksum_offload == OffloadMode::automatic;
+  // What harms packets on purpose does not know packets in several buffers.
+  options.tso = port.tso == OffloadMode::automatic && config.impair.seed == 0;
   options.rx_interrupts = !config.busy;
   for (const VlanConfig& v : port.vlans) options.vlans.push_back(v.id);
   // Groups of the kernel's, OSPF's for example, are not known here.

@@ -207,6 +207,7 @@ constexpr Key<PortDraft> kPort[] = {
      [](const Field& f, PortDraft& d) {
        d.port.checksum_offload = OffloadMode(f.choice(kOffload));
      }},
+    {"tso", [](const Field& f, PortDraft& d) { d.port.tso = OffloadMode(f.choice(kOffload)); }},
     {"rx_descriptors",
      [](const Field& f, PortDraft& d) {
        d.port.rx_descriptors = static_cast<uint16_t>(f.power_of_two(64, 8192));

@@ -61,6 +61,7 @@ struct PortConfig {
   uint16_t mtu = 1500;            // 576..9000
   std::vector<Prefix> addresses;  // at least one
   OffloadMode checksum_offload = OffloadMode::automatic;
+  OffloadMode tso = OffloadMode::automatic;
   uint16_t rx_descriptors = 1024;
   uint16_t tx_descriptors = 1024;
   std::vector<VlanConfig> vlans;

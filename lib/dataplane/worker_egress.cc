@@ -3,6 +3,7 @@
 
 #include "dataplane/edge.h"
 #include "dataplane/worker_impl.h"
+#include "dpdk/burst.h"
 
 namespace postern {
 
@@ -18,7 +19,11 @@ uint32_t Worker::Impl::egress() noexcept {
     const size_t n = stack.egress(now, {&frames[first_spare], wanted});
     for (size_t i = first_spare; i < first_spare + n; ++i) {
       seal(spare[i], frames[i]);
-      transmit(spare[i], frames[i].interface);
+      if (frames[i].tso_mss != 0) [[unlikely]] {
+        i += send_whole(i);
+      } else {
+        transmit(spare[i], frames[i].interface);
+      }
     }
     first_spare += n;
     stages.mark(Stage::output);
@@ -28,6 +33,28 @@ uint32_t Worker::Impl::egress() noexcept {
     if (n < wanted) break;
   }
   return sent;
+}
+
+// A segment that the device cuts up, and the buffers behind it that hold the rest; how many they
+// are.
+size_t Worker::Impl::send_whole(size_t at) noexcept {
+  const TxFrame& frame = frames[at];
+  rte_mbuf* const head = spare[at];
+  rte_mbuf* last = head;
+  for (size_t i = at + 1; i <= at + frame.pieces; ++i) {
+    spare[i]->data_len = static_cast<uint16_t>(frames[i].length);
+    last = last->next = spare[i];
+    head->pkt_len += frames[i].length;
+  }
+  head->nb_segs = static_cast<uint16_t>(1 + frame.pieces);
+  if (prepare(*options.ports[frame.interface], head)) {
+    counters.add(Counter::tx_tso_packets);
+    send(head, frame.interface);
+  } else {
+    counters.drop(Drop::tx_refused);
+    rte_pktmbuf_free(head);
+  }
+  return frame.pieces;
 }
 
 // Empty frames once the last ones are used up. False: the pool is empty, the stack has to wait.

@@ -56,6 +56,7 @@ struct Worker::Impl {
   void give_to(uint32_t worker, rte_mbuf* packet) noexcept;
   void deliver(rte_mbuf** packets, size_t n) noexcept;
   bool refill() noexcept;
+  size_t send_whole(size_t at) noexcept;
   void transmit(rte_mbuf* packet, uint16_t interface) noexcept;
   void send(rte_mbuf* packet, uint16_t interface) noexcept;
   void loop(rte_mbuf* packet) noexcept;

@@ -23,4 +23,10 @@ inline uint16_t tx_burst(const Port& port, uint16_t queue, std::span<rte_mbuf*> 
   return rte_eth_tx_burst(port.id(), queue, packets.data(), static_cast<uint16_t>(packets.size()));
 }
 
+// Has the driver make a packet ready whose work is left to the device, and that the device may want
+// otherwise than DPDK's convention says: those that are to be cut up. False: it cannot take it.
+inline bool prepare(const Port& port, rte_mbuf* packet) noexcept {
+  return rte_eth_tx_prepare(port.id(), 0, &packet, 1) == 1;
+}
+
 }  // namespace postern

@@ -29,25 +29,29 @@ struct DriverTraits {
   Interrupts interrupts;  // can be asked for receive interrupts
   int socket_family;      // its queues are sockets of this family, pollable; 0: they are not
   bool any_mtu;           // carries frames of any size whatever it says of its MTU
-  const char* remedy;     // when the probe fails
+  // The segmentation that it offers takes no segment that fills the MTU: it counts the Ethernet
+  // header in, and stops sending.
+  bool bad_tso;
+  const char* remedy;  // when the probe fails
 };
 
 constexpr DriverTraits kDrivers[] = {
-    {"net_af_packet", Interrupts::no, AF_PACKET, true, "does the process have CAP_NET_RAW?"},
-    {"net_af_xdp", Interrupts::no, AF_XDP, false,
+    {"net_af_packet", Interrupts::no, AF_PACKET, true, false, "does the process have CAP_NET_RAW?"},
+    {"net_af_xdp", Interrupts::no, AF_XDP, false, false,
      "does the process have CAP_BPF and CAP_NET_ADMIN?"},
-    {"net_tap", Interrupts::ask, 0, false, "does the process have CAP_NET_ADMIN and /dev/net/tun?"},
-    {"net_memif", Interrupts::no, 0, true, "is the directory of its socket writable?"},
-    {"net_virtio_user", Interrupts::ask, 0, false, "does the other side of path= listen?"},
-    {"net_vhost", Interrupts::no, 0, true, "is the directory of iface= writable?"},
-    {"net_ring", Interrupts::no, 0, true, ""},
-    {"net_null", Interrupts::no, 0, true, ""},
-    {"net_pcap", Interrupts::no, 0, true, "do the files or the interface exist?"},
+    {"net_tap", Interrupts::ask, 0, false, true,
+     "does the process have CAP_NET_ADMIN and /dev/net/tun?"},
+    {"net_memif", Interrupts::no, 0, true, false, "is the directory of its socket writable?"},
+    {"net_virtio_user", Interrupts::ask, 0, false, false, "does the other side of path= listen?"},
+    {"net_vhost", Interrupts::no, 0, true, false, "is the directory of iface= writable?"},
+    {"net_ring", Interrupts::no, 0, true, false, ""},
+    {"net_null", Interrupts::no, 0, true, false, ""},
+    {"net_pcap", Interrupts::no, 0, true, false, "do the files or the interface exist?"},
 };
 // PCI devices: interrupts where the driver has them.
-constexpr DriverTraits kOtherDriver = {"", Interrupts::ask, 0, false, ""};
+constexpr DriverTraits kOtherDriver = {"", Interrupts::ask, 0, false, false, ""};
 // Arms its interrupt and is not heard of again (82574L under QEMU, tests/nic): naps instead.
-constexpr DriverTraits kE1000 = {"net_e1000_em", Interrupts::no, 0, false, ""};
+constexpr DriverTraits kE1000 = {"net_e1000_em", Interrupts::no, 0, false, false, ""};
 
 // `name` is a driver ("net_tap") or a device of it ("net_tap0").
 const DriverTraits& traits_of(std::string_view name) {
@@ -228,6 +232,7 @@ void Port::configure(bool interrupts) {
         RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
     tx |=
         RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+    if (options_.tso && !traits.bad_tso) tx |= RTE_ETH_TX_OFFLOAD_TCP_TSO;
   }
   conf.rxmode.offloads = rx & info.rx_offload_capa;
   conf.txmode.offloads = tx & info.tx_offload_capa;
@@ -240,6 +245,8 @@ void Port::configure(bool interrupts) {
   tx_offloads_.l4_checksum =
       has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM);
   multi_segment_tx_ = has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
+  tx_offloads_.tso = has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_TCP_TSO) && multi_segment_tx_ &&
+                     tx_offloads_.l4_checksum;
 
   std::array<uint8_t, rss::kMaxKeyBytes> key = rss::key();
   const uint64_t hashes =

@@ -25,6 +25,7 @@ struct PortOptions {
   uint16_t tx_descriptors = 1024;
   std::optional<MacAddress> mac;  // instead of the device's own
   bool checksum_offload = true;   // use what the device has
+  bool tso = true;                // with checksum_offload: leave segmentation to the device
   bool rx_interrupts = true;      // so that a sleeping worker can be woken, where there are any
   bool promiscuous = false;       // needed by nothing so far
   bool all_multicast = false;     // groups are filtered above: IPv6 needs some

@@ -380,7 +380,6 @@ bool NeighborTable::hold(NeighborHandle handle, const TxFrame& frame) noexcept {
   ++held_used_;
   held.frame = frame;
   held.frame.data = held_bytes_.get() + size_t{index} * options_.frame_size;
-  held.frame.external = {};
   std::memcpy(held.frame.data, frame.data, frame.length);
   held.next = kNone;
   (entry.held_tail == kNone ? entry.held_head : held_[entry.held_tail].next) = index;

@@ -124,9 +124,10 @@ class StackCore {
   static constexpr uint32_t kAckNews = 32 << 10;  // acknowledged bytes worth an event of their own
   static constexpr uint32_t kUdpSendLimit = 1024;        // datagrams queued per socket
   static constexpr uint32_t kUdpReceiveLimit = 1 << 20;  // bytes, without SO_RCVBUF
-  static constexpr uint32_t kTsoBytes = 64000;  // payload of a segment that the device cuts up
-  static constexpr int kDetachTurn = 256;       // sockets closed per turn of a dying application
-  static constexpr int kRecycleTurn = 64;       // TIME-WAITs cut short per turn
+  // Payload of a segment that the device cuts up: fits into a turn's frames of 2 KiB.
+  static constexpr uint32_t kTsoBytes = (kTurn - 1) * 1920;
+  static constexpr int kDetachTurn = 256;  // sockets closed per turn of a dying application
+  static constexpr int kRecycleTurn = 64;  // TIME-WAITs cut short per turn
   static constexpr MacAddress kBroadcastMac{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
   static constexpr uint16_t kNoInterface = UINT16_MAX;
@@ -391,9 +392,10 @@ class StackCore {
   // ---- tcp_output.cc ----
   [[nodiscard]] size_t tcp_output(TcpSocket& socket, std::span<TxFrame> frames) noexcept;
   [[nodiscard]] NeighborTable::Resolution tcp_resolve(TcpSocket& socket) noexcept;
-  [[nodiscard]] bool fits_whole(const TcpSocket& socket, const TcpSegment& segment,
-                                const TxFrame& frame) const noexcept;
+  [[nodiscard]] size_t build_whole(TcpSocket& socket, const TcpSegment& segment,
+                                   std::span<TxFrame> frames) noexcept;
   void build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
+  std::byte* build_headers(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
   void build_common(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
   [[nodiscard]] size_t cut_output(std::span<TxFrame> frames) noexcept;
   uint32_t copy_payload(TcpSocket& socket, uint32_t position, uint32_t length, std::byte* out,

@@ -113,7 +113,6 @@ std::byte* StackCore::begin_ip(TxFrame& frame, uint16_t interface, const MacAddr
   frame.is_v6 = is_v6;
   frame.needs_ip_checksum = fields.offload_checksum && !is_v6;
   frame.needs_l4_checksum = false;
-  frame.external = {};
   frame.length = static_cast<uint32_t>(l2 + l3 + fields.payload_length);
   return frame.data + l2 + l3;
 }

@@ -33,7 +33,9 @@ size_t StackCore::tcp_output(TcpSocket& socket, std::span<TxFrame> frames) noexc
   }
   size_t n = 0;
   TcpContext& ctx = tcp_context(socket);
+  const bool tso = interfaces_[socket.interface].offloads.tso;
   while (n < frames.size() && cut_.socket == nullptr) {
+    if (tso && n != 0 && frames.size() - n < kTurn) break;  // room for one of any length, or later
     TcpSegment segment;
     if (!socket.tcp.next_segment(ctx, segment)) break;
     if (resolution != NeighborTable::Resolution::resolved) {
@@ -41,24 +43,48 @@ size_t StackCore::tcp_output(TcpSocket& socket, std::span<TxFrame> frames) noexc
       if (++n == frames.size()) break;
       continue;
     }
-    if (segment.gso_size != 0 && segment.length > segment.gso_size &&
-        !fits_whole(socket, segment, frames[n])) {
-      cut_ = {&socket, segment, 0};
-      n += cut_output(frames.subspan(n));
+    if (segment.gso_size == 0 || segment.length <= segment.gso_size) {
+      build_tcp(socket, segment, frames[n++]);
       continue;
     }
-    build_tcp(socket, segment, frames[n++]);
+    if (const size_t used = tso ? build_whole(socket, segment, frames.subspan(n)) : 0; used != 0) {
+      n += used;
+      continue;
+    }
+    cut_ = {&socket, segment, 0};
+    n += cut_output(frames.subspan(n));
   }
   settle(socket);
   if (resolution != NeighborTable::Resolution::resolved) return 0;
   return n;
 }
 
-// The device cuts the segment up: it needs room for all of it in one frame.
-bool StackCore::fits_whole(const TcpSocket& socket, const TcpSegment& segment,
-                           const TxFrame& frame) const noexcept {
-  return interfaces_[socket.interface].offloads.tso &&
-         segment.length + wire::kMaxHeaders <= frame.capacity;
+// A segment that the device cuts up, in as many frames as its bytes need; how many, 0: too few.
+size_t StackCore::build_whole(TcpSocket& socket, const TcpSegment& segment,
+                              std::span<TxFrame> frames) noexcept {
+  TxFrame& head = frames.front();
+  const uint32_t first =
+      std::min<uint32_t>(segment.length, head.capacity - static_cast<uint32_t>(wire::kMaxHeaders));
+  uint32_t done = first;
+  size_t used = 1;
+  for (; done < segment.length && used < frames.size(); ++used) done += frames[used].capacity;
+  if (done < segment.length) return 0;
+
+  std::byte* const l4 = build_headers(socket, segment, head);
+  std::byte* const payload = l4 + head.l4_length;
+  head.tso_mss = segment.gso_size;
+  head.pieces = static_cast<uint16_t>(used - 1);
+  head.length = static_cast<uint32_t>(payload - head.data) + first;
+  (void)copy_payload(socket, segment.tx_position, first, payload, false);
+  done = first;
+  for (TxFrame& piece : frames.subspan(1, used - 1)) {
+    piece.length = std::min(piece.capacity, segment.length - done);
+    (void)copy_payload(socket, segment.tx_position + done, piece.length, piece.data, false);
+    done += piece.length;
+  }
+  head.needs_l4_checksum = true;
+  wire::offload_checksum(l4, socket.key.local, socket.key.remote, Protocol::tcp, 0);
+  return used;
 }
 
 // Sends the segment in cut_ piece by piece, over several calls if frames run out.
@@ -87,32 +113,38 @@ void StackCore::build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame&
     return build_common(socket, segment, frame);
   }
   const FlowKey& key = socket.key;
-  const TxOffloads& offloads = interfaces_[socket.interface].offloads;
-  const auto header = static_cast<uint32_t>(wire::tcp_header_length(segment));
-  std::byte* l4 = begin_ip(frame, socket.interface, neighbors_.mac(socket.neighbor),
-                           {.source = key.local,
-                            .destination = key.remote,
-                            .protocol = static_cast<uint8_t>(Protocol::tcp),
-                            .ttl = socket.ttl,
-                            .tos = static_cast<uint8_t>((socket.tos & 0xfc) | segment.ecn),
-                            .id = ++ip_id_,
-                            .payload_length = header + segment.length,
-                            .offload_checksum = offloads.ip_checksum});
-  wire::write_tcp(l4, key.local_port, key.remote_port, segment);
-  frame.l4_length = static_cast<uint8_t>(header);
-  const bool whole = segment.gso_size != 0 && segment.length > segment.gso_size;
-  if (whole) frame.tso_mss = segment.gso_size;
-  const uint32_t sum = segment.length == 0
-                           ? 0
-                           : copy_payload(socket, segment.tx_position, segment.length, l4 + header,
-                                          !offloads.l4_checksum);
-  if (offloads.l4_checksum) {
+  const bool offload = interfaces_[socket.interface].offloads.l4_checksum;
+  std::byte* const l4 = build_headers(socket, segment, frame);
+  const uint32_t header = frame.l4_length;
+  const uint32_t sum = segment.length == 0 ? 0
+                                           : copy_payload(socket, segment.tx_position,
+                                                          segment.length, l4 + header, !offload);
+  if (offload) {
     frame.needs_l4_checksum = true;
-    wire::offload_checksum(l4, key.local, key.remote, Protocol::tcp,
-                           whole ? 0 : header + segment.length);
+    wire::offload_checksum(l4, key.local, key.remote, Protocol::tcp, header + segment.length);
   } else {
     wire::finish_checksum(l4, header, sum, segment.length, key.local, key.remote, Protocol::tcp);
   }
+}
+
+// All of them but the checksum of TCP; returns where TCP's begin.
+std::byte* StackCore::build_headers(TcpSocket& socket, const TcpSegment& segment,
+                                    TxFrame& frame) noexcept {
+  const FlowKey& key = socket.key;
+  const auto header = static_cast<uint32_t>(wire::tcp_header_length(segment));
+  std::byte* const l4 =
+      begin_ip(frame, socket.interface, neighbors_.mac(socket.neighbor),
+               {.source = key.local,
+                .destination = key.remote,
+                .protocol = static_cast<uint8_t>(Protocol::tcp),
+                .ttl = socket.ttl,
+                .tos = static_cast<uint8_t>((socket.tos & 0xfc) | segment.ecn),
+                .id = ++ip_id_,
+                .payload_length = header + segment.length,
+                .offload_checksum = interfaces_[socket.interface].offloads.ip_checksum});
+  wire::write_tcp(l4, key.local_port, key.remote_port, segment);
+  frame.l4_length = static_cast<uint8_t>(header);
+  return l4;
 }
 
 // The same for what almost every segment is (tcp_frame.h).
@@ -138,7 +170,6 @@ void StackCore::build_common(TcpSocket& socket, const TcpSegment& segment,
   frame.is_v6 = false;
   frame.needs_ip_checksum = offloads.ip_checksum;
   frame.needs_l4_checksum = offloads.l4_checksum;
-  frame.external = {};
   const uint32_t payload = segment.length == 0
                                ? 0
                                : copy_payload(socket, segment.tx_position, segment.length,

@@ -68,13 +68,16 @@ struct ParsedPacket {
 
 // A frame to send. `data` is owned by the caller of Stack::egress and has room for `capacity`
 // bytes; the stack writes the whole frame there and sets the rest. With checksum offload the
-// transport checksum field holds the pseudo-header sum and needs_l4_checksum is set.
+// transport checksum field holds the pseudo-header sum and needs_l4_checksum is set. A TCP segment
+// that the device is to cut up may need more room: `length` bytes of each of the next `pieces`
+// frames follow, and nothing else of these frames is set.
 struct TxFrame {
   std::byte* data = nullptr;  // in: where to write
   uint32_t capacity = 0;      // in: bytes at data
   uint32_t length = 0;        // out: bytes written
   uint16_t interface = 0;     // out
   uint16_t tso_mss = 0;       // out: segment size if the device is to segment, else 0
+  uint16_t pieces = 0;        // out, with tso_mss: frames that hold the rest
   uint8_t l2_length = 0;      // out: header lengths, for offload
   uint8_t l3_length = 0;
   uint8_t l4_length = 0;
@@ -82,16 +85,13 @@ struct TxFrame {
   bool is_v6 = false;              // out
   bool needs_ip_checksum = false;  // out: left to the device
   bool needs_l4_checksum = false;  // out: left to the device
-  // out: payload that follows `data` by reference, for devices that gather; empty if copied.
-  std::span<const std::byte> external;
 };
 
 // What a device can do on transmit for the interface, as the stack needs to know it.
 struct TxOffloads {
   bool ip_checksum = false;
   bool l4_checksum = false;
-  bool tso = false;
-  bool gather = false;  // external payload allowed
+  bool tso = false;  // with l4_checksum; takes a frame in several buffers
 };
 
 }  // namespace postern

@@ -10,6 +10,7 @@ import pathlib
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,7 @@ class Guest:
         self.console = directory / "console.log"
         self.make_job(build)
         self.process = None
+        self.longest = 0  # frame on the tap, bytes
 
     def make_job(self, build):
         (self.job / "www").mkdir(parents=True)
@@ -147,7 +149,6 @@ class Guest:
 
 def exercise(guest):
     """From this machine's kernel: ping, UDP and TCP echo, a download with its checksum."""
-    import socket
     deadline = time.monotonic() + 60
     while "1 received" not in run("ping", "-n", "-q", "-c", 1, "-W", 2, POSTERN, check=False):
         assert time.monotonic() < deadline, "no answer to a ping"
@@ -164,8 +165,23 @@ def exercise(guest):
         with socket.create_connection((POSTERN, 7), timeout=30) as sock:
             sock.sendall(data[:20_000])
             assert receive_exactly(sock, 20_000) == data[:20_000]
-    with urllib.request.urlopen(f"http://{POSTERN}/blob", timeout=120) as answer:
-        assert hashlib.sha256(answer.read()).hexdigest() == guest.digest
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as wire:
+        wire.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE: the whole download
+        wire.bind(("tap0", 3))
+        with urllib.request.urlopen(f"http://{POSTERN}/blob", timeout=120) as answer:
+            assert hashlib.sha256(answer.read()).hexdigest() == guest.digest
+        guest.longest = max(guest.longest, longest_frame(wire))
+
+
+def longest_frame(wire):
+    """Of what the card has sent so far. A segment that was left to the card is longer than the MTU:
+    a tap takes it as it is, and cuts it up where it must."""
+    longest, room = 0, bytearray(1 << 17)
+    while True:
+        try:
+            longest = max(longest, wire.recvmsg_into([room], 0, 0x40)[0])  # MSG_DONTWAIT
+        except BlockingIOError:
+            return longest
 
 
 def check_what_was_shown(guest):
@@ -178,6 +194,9 @@ def check_what_was_shown(guest):
     assert len(busy) == guest.queues and min(busy) > 0, f"packets by worker: {busy}"
     if guest.queues > 1:
         assert "rss" in port["capabilities"], port["capabilities"]
+    if "tso" in port["capabilities"]:
+        cut = sum(w["tx_tso_packets"] for w in guest.shown("stats", 1)["workers"])
+        assert cut > 20 and guest.longest > 3000, f"{cut} long segments, the longest {guest.longest}"
     trouble = [d for d in guest.shown("drops", 1) if "checksum" in d["reason"]]
     assert not trouble, trouble
     file = os.environ.get("POSTERN_DEVICE_FACTS")

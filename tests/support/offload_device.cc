@@ -57,8 +57,8 @@ Bytes piece_of(const Bytes& whole, const TxFrame& w, size_t at, size_t n, size_t
   piece.insert(piece.end(), begin, begin + static_cast<std::ptrdiff_t>(n));
   put16(piece, l3 + (w.is_v6 ? 4 : 2), static_cast<uint32_t>(piece.size() - (w.is_v6 ? l4 : l3)));
   if (!w.is_v6) put16(piece, l3 + 4, get16(whole, l3 + 4) + static_cast<uint32_t>(number));
-  const uint32_t seq = (uint32_t{get16(whole, l4 + 4)} << 16 | get16(whole, l4 + 6)) +
-                       static_cast<uint32_t>(at);
+  const uint32_t seq =
+      (uint32_t{get16(whole, l4 + 4)} << 16 | get16(whole, l4 + 6)) + static_cast<uint32_t>(at);
   put16(piece, l4 + 4, seq >> 16);
   put16(piece, l4 + 6, seq & 0xffff);
   auto flags = std::to_integer<uint8_t>(piece[l4 + 13]);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "support/offload_device.h"
 #include "wire/parse.h"
 
 namespace postern::test {
@@ -94,10 +95,30 @@ bool StackNetwork::receive(int side) {
   return !burst.empty();
 }
 
+// Through the device: one frame after the other, those in several buffers joined.
+void StackNetwork::send(int side, std::span<const TxFrame> frames) {
+  while (!frames.empty()) {
+    const TxFrame& head = frames.front();
+    const size_t pieces = head.tso_mss != 0 ? head.pieces : 0;
+    std::vector<std::byte> bytes;
+    for (const TxFrame& f : frames.first(1 + pieces)) {
+      bytes.insert(bytes.end(), f.data, f.data + f.length);
+    }
+    most_pieces_[side] = std::max(most_pieces_[side], pieces);
+    if (head.interface == stacks_[side]->loop()) {
+      loop(side, std::move(bytes));
+    } else {
+      ++handed_over_[side];
+      for (auto& frame : as_a_device(std::move(bytes), head)) carry(side, std::move(frame));
+    }
+    frames = frames.subspan(1 + pieces);
+  }
+}
+
 bool StackNetwork::transmit(int side) {
   constexpr size_t kFrames = 32;
-  constexpr size_t kSize = 10240;
-  static std::vector<std::byte> memory(kFrames * kSize);
+  const size_t kSize = configs_[side].interfaces[0].offloads.tso ? 2048 : 10240;
+  static std::vector<std::byte> memory(kFrames * 10240);
   bool any = false;
   for (int rounds = 0; rounds < 64; ++rounds) {
     std::array<TxFrame, kFrames> frames;
@@ -105,17 +126,11 @@ bool StackNetwork::transmit(int side) {
       frames[i].data = memory.data() + i * kSize;
       frames[i].capacity = kSize;
     }
-    const size_t n = stacks_[side]->egress(now_, frames);
-    for (size_t i = 0; i < n; ++i) {
-      std::vector<std::byte> frame(frames[i].data, frames[i].data + frames[i].length);
-      if (frames[i].interface == stacks_[side]->loop()) {
-        loop(side, std::move(frame));
-      } else {
-        carry(side, std::move(frame));
-      }
-    }
+    const std::span<TxFrame> room(frames.data(), std::min(kFrames, frames_at_once));
+    const size_t n = stacks_[side]->egress(now_, room);
+    send(side, room.first(n));
     any = any || n != 0;
-    if (n < kFrames && !stacks_[side]->wants_egress()) break;
+    if (n < room.size() && !stacks_[side]->wants_egress()) break;
   }
   return any;
 }

@@ -41,6 +41,7 @@ class StackNetwork {
   [[nodiscard]] Time now() const { return now_; }
 
   WireOptions wire;
+  size_t frames_at_once = 32;  // offered to Stack::egress
   // Called after each turn of a side, for applications that react.
   std::function<void(int side)> on_turn;
   // Sees each frame as it is sent; false takes it off the wire.
@@ -50,7 +51,11 @@ class StackNetwork {
 
   // First complaint: an application's, or a frame that does not parse.
   [[nodiscard]] std::string complaint() const;
-  [[nodiscard]] uint64_t frames(int from) const { return frames_[from]; }
+  [[nodiscard]] uint64_t frames(int from) const { return frames_[from]; }  // on the wire
+  [[nodiscard]] uint64_t handed_over(int from) const {
+    return handed_over_[from];
+  }  // to the device
+  [[nodiscard]] size_t most_pieces(int from) const { return most_pieces_[from]; }
   [[nodiscard]] uint64_t counter(int side, Counter c) { return stack(side).counters().get(c); }
   [[nodiscard]] uint64_t drops(int side, Drop d) { return stack(side).counters().get(d); }
 
@@ -65,6 +70,7 @@ class StackNetwork {
   bool receive(int side);
   bool transmit(int side);
   bool publish(int side);
+  void send(int side, std::span<const TxFrame> frames);
   void carry(int from, std::vector<std::byte> frame);
   void loop(int side, std::vector<std::byte> frame);
   [[nodiscard]] Time next_event() const;
@@ -76,6 +82,8 @@ class StackNetwork {
   std::array<StackConfig, 2> configs_;
   std::multimap<Time, Packet> in_flight_;
   std::array<uint64_t, 2> frames_{};
+  std::array<uint64_t, 2> handed_over_{};
+  std::array<size_t, 2> most_pieces_{};
   std::string complaint_;
 };
 

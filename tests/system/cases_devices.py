@@ -124,7 +124,8 @@ def tap(world):
     run("ip", "addr", "add", f"{LINUX}/24", "dev", "tap0")
     run("ip", "link", "set", "tap0", "up")
     exercise(world)
-    facts(world, "net_tap", "ping, UDP, TCP with Linux")
+    port = facts(world, "net_tap", "ping, UDP, TCP with Linux")
+    assert "tso" not in port["capabilities"], "its own takes no segment of the whole MTU"
 
 
 # ---- devices between DPDK processes ----
