@@ -119,7 +119,9 @@ class StackCore {
   Counters counters;
 
  private:
-  static constexpr size_t kBurst = 32;            // packets looked up together
+  static constexpr size_t kBurst = 32;  // packets looked up together
+  static constexpr uint8_t kNoPosition = UINT8_MAX;
+  static constexpr uint32_t kLongestRun = 65535;  // bytes of segments that are handled as one
   static constexpr uint32_t kTurn = 16;           // frames of one socket before the next one's turn
   static constexpr uint32_t kAckNews = 32 << 10;  // acknowledged bytes worth an event of their own
   static constexpr uint32_t kUdpSendLimit = 1024;        // datagrams queued per socket
@@ -180,6 +182,7 @@ class StackCore {
 
   // ---- input.cc ----
   void receive_some(const RxPacket* packets, size_t n) noexcept;
+  void coalesce(const RxPacket* packets, size_t i) noexcept;
   Drop dispatch(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
   // Also finds the interface of a tag.
   [[nodiscard]] Drop check_link(ParsedPacket& parsed) const noexcept;
@@ -290,6 +293,8 @@ class StackCore {
   // ---- tcp_input.cc ----
   Drop tcp_input(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
   Drop tcp_segment(TcpSocket& socket, const TcpSegment& segment, const std::byte* payload) noexcept;
+  void join_run(TcpSegment& segment) noexcept;
+  void store_run(TcpSocket& socket, const TcpInput& in) noexcept;
   // ---- listeners.cc ----
   [[nodiscard]] bool enter_listener(Listener& listener, bool v6_only) noexcept;
   void withdraw_listener(Listener& listener) noexcept;
@@ -519,12 +524,19 @@ class StackCore {
   std::unique_ptr<AppState[]> apps_;
   std::vector<AppId> detaching_;  // capacity max_apps
 
+  // More than one packet that are handled as one; count 1: there is none such.
+  struct Run {
+    const RxPacket* packets = nullptr;
+    const ParsedPacket* parsed = nullptr;
+    size_t count = 1;
+  } run_;
   // The current burst. Here, so that it is not cleared for each.
   struct Burst {
     std::array<ParsedPacket, kBurst> parsed;
-    std::array<FlowKey, kBurst> keys;      // of its TCP segments, in order
-    std::array<uint32_t, kBurst> flows;    // what they belong to
-    std::array<uint8_t, kBurst> position;  // of a packet in keys and flows
+    std::array<FlowKey, kBurst> keys;    // of its TCP segments, in order
+    std::array<uint32_t, kBurst> flows;  // what they belong to
+    // Of a packet in keys and flows, kNoPosition if it has none; one more ends them.
+    std::array<uint8_t, kBurst + 1> position;
   } burst_;
   // Connections that the current burst touched, and sockets that ended in it.
   std::array<TcpSocket*, kBurst> batch_{};

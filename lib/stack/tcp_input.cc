@@ -21,7 +21,34 @@ Drop StackCore::tcp_input(const RxPacket& packet, const ParsedPacket& p, uint32_
   if (socket.tcp.state() == TcpState::time_wait && socket.tcp.may_reopen(segment)) {
     return tcp_reopen(socket, p, segment);
   }
+  if (run_.count > 1) join_run(segment);
   return tcp_segment(socket, segment, packet.data + p.payload_offset);
+}
+
+// Of several segments that continue each other, one.
+void StackCore::join_run(TcpSegment& segment) noexcept {
+  for (size_t i = 1; i < run_.count; ++i) {
+    segment.length += run_.parsed[i].payload_length;
+    segment.flags |= run_.parsed[i].tcp_flags;
+  }
+  counters.add(Counter::tcp_rx_segments, run_.count - 1);
+  counters.add(Counter::tcp_rx_coalesced, run_.count - 1);
+}
+
+// What was accepted, out of the packets of the run.
+void StackCore::store_run(TcpSocket& socket, const TcpInput& in) noexcept {
+  ChunkPool& pool = apps_[socket.app].pool;
+  uint32_t begin = 0;  // of a packet's payload in the segment
+  for (size_t i = 0; i < run_.count; ++i) {
+    const ParsedPacket& p = run_.parsed[i];
+    const uint32_t from = std::max(begin, in.skip);
+    const uint32_t to = std::min(begin + p.payload_length, in.skip + in.length);
+    if (from < to) {
+      const std::byte* const bytes = run_.packets[i].data + p.payload_offset + (from - begin);
+      socket.rx.store(pool, in.position + (from - in.skip), bytes, to - from);
+    }
+    begin += p.payload_length;
+  }
 }
 
 Drop StackCore::tcp_segment(TcpSocket& socket, const TcpSegment& segment,
@@ -36,7 +63,11 @@ Drop StackCore::tcp_segment(TcpSocket& socket, const TcpSegment& segment,
   // The first data may come with the handshake's last segment: it needs a place first.
   if (in.accept_data && !socket.owned) events_before_data(socket);
   if (in.accept_data && socket.owned && !socket.closed) {
-    socket.rx.store(apps_[socket.app].pool, in.position, payload + in.skip, in.length);
+    if (run_.count > 1) {
+      store_run(socket, in);
+    } else {
+      socket.rx.store(apps_[socket.app].pool, in.position, payload + in.skip, in.length);
+    }
   }
   if (in.drop == Drop::tcp_window_full && ctx.receive_room < segment.length && !socket.closed) {
     return Drop::app_rx_memory;

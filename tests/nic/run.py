@@ -28,10 +28,10 @@ DEVICE = "0000:01:00.0"  # behind the root port
 # Model -> arguments of the card, the kernel's driver, what Postern must have found in it.
 CARDS = {
     "virtio-net": ("virtio-net-pci,iommu_platform=on,disable-legacy=on,mq=on,rss=on,vectors=6",
-                   "virtio-pci", "rx-checksum tx-checksum"),
+                   "virtio-pci", "rx-checksum tx-checksum tso"),
     "e1000e": ("e1000e", "e1000e", "rx-checksum tx-checksum"),
     "e1000": ("e1000", "e1000", "tx-checksum"),
-    "vmxnet3": ("vmxnet3", "vmxnet3", "tx-checksum"),
+    "vmxnet3": ("vmxnet3", "vmxnet3", "tx-checksum tso"),
     "igb": ("igb", "igb", "tx-checksum"),
 }
 USUAL = ("virtio-net", "e1000e")
