@@ -1,8 +1,9 @@
 """Programs that are started and stopped again and again leave nothing behind in the daemon."""
+import shutil
 import signal
 import time
 
-from cases_programs import PYTHON, make_site, nginx_config, python_program
+from cases_programs import PYTHON, make_certificate, make_site, nginx_config, python_program
 from harness import LINUX, POSTERN, QUICK, case, note, receive_exactly, run, wait_until
 
 LIVES = 10 if QUICK else 100
@@ -56,6 +57,37 @@ def of_redis(world):
     lives(world, ("/usr/bin/redis-server", "--port", 6379, "--bind", "0.0.0.0", "--save", "",
                   "--protected-mode", "no", "--dir", world.scratch), 6379, use,
           (signal.SIGTERM, signal.SIGKILL))
+
+
+@case(seconds=400, needs=("memcached",))
+def of_memcached(world):
+    def use():
+        with world.connect(11211) as conn:
+            conn.sendall(b"set key 0 0 5\r\nvalue\r\nget key\r\n")
+            assert receive_exactly(conn, 33) == b"STORED\r\nVALUE key 0 5\r\nvalue\r\nEN"
+    lives(world, ("/usr/bin/memcached", "-l", "0.0.0.0", "-p", 11211, "-U", 11211, "-t", 4), 11211, use,
+          (signal.SIGTERM, signal.SIGKILL))
+
+
+@case(seconds=400, needs=("node",))
+def of_node(world):
+    program = python_program(world, "server", """
+        require("http").createServer((request, response) => response.end("node")).listen(8080);
+        """)
+
+    def use():
+        assert run("curl", "-sS", "--fail", f"http://{POSTERN}:8080/") == "node"
+    lives(world, (shutil.which("node"), program), 8080, use, (signal.SIGTERM, signal.SIGINT))
+
+
+@case(seconds=400, needs=("openssl",))
+def of_openssl(world):
+    key, certificate = make_certificate(world)
+
+    def use():
+        assert "s_server" in run("curl", "-sS", "--cacert", certificate, f"https://{POSTERN}/")
+    lives(world, ("openssl", "s_server", "-4", "-accept", "443", "-www", "-key", key, "-cert",
+                  certificate), 443, use, (signal.SIGTERM, signal.SIGKILL))
 
 
 @case(seconds=400)
