@@ -1,5 +1,9 @@
 #include "control/yaml_reader.h"
 
+#include <yaml-cpp/emitterstyle.h>
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/parser.h>
+
 #include <algorithm>
 #include <bit>
 #include <cerrno>
@@ -204,17 +208,43 @@ void fail_missing_key(const Field& section, std::string_view name) {
   section.fail("key " + in_quotes(name) + " is missing", "add \"" + std::string(name) + ": ...\"");
 }
 
+namespace {
+
+// Takes no notice.
+struct Nobody final : YAML::EventHandler {
+  using Mark = YAML::Mark;
+  using Style = YAML::EmitterStyle::value;
+  void OnDocumentStart(const Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const Mark&, YAML::anchor_t) override {}
+  void OnAlias(const Mark&, YAML::anchor_t) override {}
+  void OnScalar(const Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const Mark&, const std::string&, YAML::anchor_t, Style) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const Mark&, const std::string&, YAML::anchor_t, Style) override {}
+  void OnMapEnd() override {}
+};
+
+// Counted no further than needed: of some malformed files yaml-cpp 0.7 makes documents without end.
+bool has_several_documents(const std::string& text) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  Nobody nobody;
+  return parser.HandleNextDocument(nobody) && parser.HandleNextDocument(nobody);
+}
+
+}  // namespace
+
 Field load_document(const std::string& file) {
   const std::string text = read_file(file);
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() == 1 && documents.front().IsMap()) {
-      return {&file, "", documents.front(), YAML::Mark::null_mark()};
-    }
-    throw ConfigError(file + ":1:1: " +
-                      (documents.size() > 1 ? "the file holds several YAML documents"
-                                            : "the file is not a YAML map") +
-                      "; write \"ports:\" and the other sections, see postern.yaml(5)");
+    const bool several = has_several_documents(text);
+    const YAML::Node document = several ? YAML::Node() : YAML::Load(text);
+    if (document.IsMap()) return {&file, "", document, YAML::Mark::null_mark()};
+    throw ConfigError(
+        file + ":1:1: " +
+        (several ? "the file holds several YAML documents" : "the file is not a YAML map") +
+        "; write \"ports:\" and the other sections, see postern.yaml(5)");
   } catch (const YAML::Exception& error) {
     throw ConfigError(place(file, error.mark) + ": not valid YAML: " + error.msg +
                       "; check indentation, colons and quotes here");
