@@ -64,7 +64,8 @@ def of_memcached(world):
     def use():
         with world.connect(11211) as conn:
             conn.sendall(b"set key 0 0 5\r\nvalue\r\nget key\r\n")
-            assert receive_exactly(conn, 33) == b"STORED\r\nVALUE key 0 5\r\nvalue\r\nEN"
+            want = b"STORED\r\nVALUE key 0 5\r\nvalue\r\nEND\r\n"
+            assert receive_exactly(conn, len(want)) == want
     lives(world, ("/usr/bin/memcached", "-l", "0.0.0.0", "-p", 11211, "-U", 11211, "-t", 4), 11211, use,
           (signal.SIGTERM, signal.SIGKILL))
 
