@@ -1,9 +1,9 @@
 """Pairs of programs that know nothing of Postern, both ends under `postern run` on one appliance."""
 import signal
 
-from cases_programs import (FILE_SIZE, POSTGRES, PYTHON, iperf3_report,
-                            make_certificate, make_site, nginx_config, python_program)
-from harness import POSTERN, Skip, case, note, run
+from cases_programs import (FILE_SIZE, PYTHON, iperf3_report, make_certificate, make_site,
+                            nginx_config, python_program, start_postgres)
+from harness import POSTERN, case, note
 from pattern import Pattern
 
 
@@ -37,16 +37,7 @@ def nginx_wrk_and_wget(world):
 
 @case(seconds=170, needs=("pgbench", "psql"))
 def postgres_and_pgbench(world):
-    if not POSTGRES:
-        raise Skip("PostgreSQL's server is not installed")
-    world.start()
-    data = world.scratch / "pg"
-    run("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", POSTGRES[-1] / "initdb",
-        "-D", data, "-A", "trust", "-U", "test", "-N", "--no-locale", timeout=90, cwd="/")
-    (data / "pg_hba.conf").write_text("host all all all trust\n")
-    app = world.program(POSTGRES[-1] / "postgres", "-D", data, "-c", "listen_addresses=*",
-                        "-c", f"unix_socket_directories={world.scratch}", "-c", "fsync=off")
-    world.wait_listening(5432)
+    app = start_postgres(world)
     server = ("-h", POSTERN, "-U", "test")
     output(world.program("pgbench", *server, "-i", "-s", 1, "-q", "postgres"))
     text = output(world.program("pgbench", *server, "-c", 4, "-T", 2, "postgres"))

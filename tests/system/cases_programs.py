@@ -532,9 +532,8 @@ def node_serves(world):
 POSTGRES = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
 
 
-@case(seconds=170, needs=("pgbench", "psql"))
-def postgres_serves(world):
-    """A process a connection, each waiting for its socket and the kernel's signals at once."""
+def start_postgres(world):
+    """A new database, served under Postern."""
     if not POSTGRES:
         raise Skip("PostgreSQL's server is not installed")
     world.start()
@@ -545,6 +544,13 @@ def postgres_serves(world):
     app = world.program(POSTGRES[-1] / "postgres", "-D", data, "-c", "listen_addresses=*",
                         "-c", f"unix_socket_directories={world.scratch}", "-c", "fsync=off")
     world.wait_listening(5432)
+    return app
+
+
+@case(seconds=170, needs=("pgbench", "psql"))
+def postgres_serves(world):
+    """A process a connection, each waiting for its socket and the kernel's signals at once."""
+    app = start_postgres(world)
     server = ("-h", POSTERN, "-U", "test")
     wait_until(lambda: "1" in run("psql", *server, "-Atc", "select 1", "postgres", check=False), 20,
                "it answers")
