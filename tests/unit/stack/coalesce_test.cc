@@ -1,6 +1,8 @@
 // Segments of one burst that continue each other reach the engine as one, and nothing else does.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "support/stack_network.h"
 #include "wire/parse.h"
 
@@ -101,17 +103,15 @@ TEST_F(Coalesce, SmallSegmentsAtOnce) {
   net.run(
       [&] {
         for (int i = 0; i < 40 && f.sent < f.data.size(); ++i) {
-          f.sent += client.write(f.from, f.data.data() + f.sent, 17, net.now());
+          const size_t n = std::min<size_t>(17, f.data.size() - f.sent);
+          f.sent += client.write(f.from, f.data.data() + f.sent, n, net.now());
         }
         f.received +=
             server.read(f.to, f.got.data() + f.received, f.got.size() - f.received, net.now());
-        return f.received + 17 > f.data.size();
+        return f.received == f.data.size();
       },
       60s);
-  f.data.resize(f.received);
-  f.got.resize(f.received);
   EXPECT_EQ(f.got, f.data);
-  EXPECT_GE(f.received + 17, 20'000u);
 }
 
 }  // namespace

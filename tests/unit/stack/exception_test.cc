@@ -57,8 +57,7 @@ Frame icmp_frame(uint8_t type, uint8_t code, uint32_t rest, std::span<const std:
   std::vector<std::byte> bytes(8 + data.size());
   wire::write_icmp(bytes.data(), type, code, rest);
   std::copy(data.begin(), data.end(), bytes.begin() + 8);
-  wire::finish_checksum(bytes.data(), 8, checksum_add(data), data.size(), kAddress[0], kAddress[1],
-                        Protocol::icmp);
+  wire::finish_checksum(bytes.data(), 8, data.size(), kAddress[0], kAddress[1], Protocol::icmp);
   return ip_frame(1, bytes);
 }
 
