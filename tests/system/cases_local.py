@@ -4,7 +4,8 @@ import socket
 
 from cases_ipv6 import POSTERN6, start6
 from cases_malformed import Frames, drop_counts
-from cases_programs import FILE_SIZE, PYTHON, make_site, nginx_config, python_program
+from cases_programs import FILE_SIZE, PYTHON, python_program
+from cases_programs6 import start_nginx6
 from harness import LINUX, POSTERN, WIRE, case, receive_exactly, run, wait_until
 from pattern import Pattern
 
@@ -18,12 +19,7 @@ def counter(world, name):
 @case(seconds=120, needs=("nginx", "curl"))
 def a_client_and_a_server_of_one_appliance(world):
     """Neither byte nor address of it is seen on the wire."""
-    start6(world)
-    make_site(world)
-    config = nginx_config(world)
-    config.write_text(config.read_text().replace("listen 80;", "listen 80; listen [::]:80;"))
-    world.program("/usr/sbin/nginx", "-c", config, "-e", "stderr")
-    world.wait_listening(80)
+    start_nginx6(world)
     before = counter(world, "tx_bytes")
     for target in (POSTERN, f"[{POSTERN6}]"):
         app = world.program("sh", "-c",

@@ -80,14 +80,19 @@ def python_serves_and_connects(world):
         assert receive_exactly(sock, 200).decode().split()[1] == link_local(world)
 
 
-@case(seconds=120, needs=("nginx", "curl"))
-def nginx_listens_on_both_families(world):
+def start_nginx6(world):
+    """nginx on port 80 of both families."""
     start6(world)
     make_site(world)
     config = nginx_config(world)
     config.write_text(config.read_text().replace("listen 80;", "listen 80; listen [::]:80;"))
     world.program("/usr/sbin/nginx", "-c", config, "-e", "stderr")
     world.wait_listening(80)
+
+
+@case(seconds=120, needs=("nginx", "curl"))
+def nginx_listens_on_both_families(world):
+    start_nginx6(world)
     expect_large(f"http://[{POSTERN6}]/large.bin")
     expect_large(f"http://{POSTERN}/large.bin")
 
