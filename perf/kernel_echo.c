@@ -1,5 +1,5 @@
-/* The Linux kernel's own stack, measured as loadgen measures Postern: an echo server and a
- * request-response client over epoll, both spinning, so that no wake-up is in the figures.
+/* The Linux kernel's own stack, both families, measured as loadgen measures Postern: an echo server
+ * and a request-response client over epoll, both spinning, so that no wake-up is in the figures.
  *
  *   kernel_echo serve PORT                       TCP and UDP
  *   kernel_echo tcp|udp HOST PORT [options]      prints the JSON that loadgen prints
@@ -57,12 +57,24 @@ static void allow_many_files(void) {
 
 /* ---- server ---- */
 
-static int open_server(uint16_t port, int type) {
-  const int fd = socket(AF_INET, type | SOCK_NONBLOCK, 0);
+union address {
+  struct sockaddr any;
+  struct sockaddr_in v4;
+  struct sockaddr_in6 v6;
+};
+
+static int open_server(int family, uint16_t port, int type) {
+  const int fd = socket(family, type | SOCK_NONBLOCK, 0);
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  const struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
-  if (fd < 0 || bind(fd, (const struct sockaddr*)&at, sizeof at) != 0) fail("bind");
+  if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  union address at = {.v4 = {.sin_family = AF_INET, .sin_port = htons(port)}};
+  socklen_t length = sizeof at.v4;
+  if (family == AF_INET6) {
+    at.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    length = sizeof at.v6;
+  }
+  if (fd < 0 || bind(fd, &at.any, length) != 0) fail("bind");
   if (type == SOCK_STREAM && listen(fd, 4096) != 0) fail("listen");
   return fd;
 }
@@ -77,11 +89,11 @@ static void accept_all(int epoll, int listener) {
 
 static void echo_datagrams(int fd) {
   for (int i = 0; i < BURST; i++) {
-    struct sockaddr_in peer;
+    union address peer;
     socklen_t length = sizeof peer;
-    const ssize_t n = recvfrom(fd, buffer, sizeof buffer, 0, (struct sockaddr*)&peer, &length);
+    const ssize_t n = recvfrom(fd, buffer, sizeof buffer, 0, &peer.any, &length);
     if (n < 0) return;
-    sendto(fd, buffer, (size_t)n, 0, (const struct sockaddr*)&peer, length);
+    sendto(fd, buffer, (size_t)n, 0, &peer.any, length);
   }
 }
 
@@ -94,18 +106,22 @@ static void echo_stream(int fd) {
 
 static int serve(uint16_t port) {
   const int epoll = epoll_create1(0);
-  const int listener = open_server(port, SOCK_STREAM);
-  const int datagrams = open_server(port, SOCK_DGRAM);
-  watch(epoll, listener, (uint64_t)listener);
-  watch(epoll, datagrams, (uint64_t)datagrams);
+  const int listeners[] = {open_server(AF_INET, port, SOCK_STREAM),
+                           open_server(AF_INET6, port, SOCK_STREAM)};
+  const int datagrams[] = {open_server(AF_INET, port, SOCK_DGRAM),
+                           open_server(AF_INET6, port, SOCK_DGRAM)};
+  for (int i = 0; i < 2; i++) {
+    watch(epoll, listeners[i], (uint64_t)listeners[i]);
+    watch(epoll, datagrams[i], (uint64_t)datagrams[i]);
+  }
   while (!stopped) {
     struct epoll_event events[BURST];
     const int n = epoll_wait(epoll, events, BURST, 0);
     for (int i = 0; i < n; i++) {
       const int fd = (int)events[i].data.u64;
-      if (fd == listener) {
+      if (fd == listeners[0] || fd == listeners[1]) {
         accept_all(epoll, fd);
-      } else if (fd == datagrams) {
+      } else if (fd == datagrams[0] || fd == datagrams[1]) {
         echo_datagrams(fd);
       } else {
         echo_stream(fd);
@@ -119,7 +135,7 @@ static int serve(uint16_t port) {
 
 struct client {
   bool tcp;
-  struct sockaddr_in peer;
+  union address peer;
   uint32_t connections, size, window; /* window: UDP requests outstanding a socket */
   double warmup, duration;
 };
@@ -187,10 +203,10 @@ static struct flow* open_flows(const struct client* c, int epoll) {
   struct flow* flows = calloc(c->connections, sizeof *flows);
   if (flows == NULL) fail("no memory");
   for (uint32_t i = 0; i < c->connections; i++) {
-    const int fd = socket(AF_INET, c->tcp ? SOCK_STREAM : SOCK_DGRAM, 0);
-    if (fd < 0 || connect(fd, (const struct sockaddr*)&c->peer, sizeof c->peer) != 0) {
-      fail("connect");
-    }
+    const int fd = socket(c->peer.any.sa_family, c->tcp ? SOCK_STREAM : SOCK_DGRAM, 0);
+    const socklen_t length =
+        c->peer.any.sa_family == AF_INET6 ? sizeof c->peer.v6 : sizeof c->peer.v4;
+    if (fd < 0 || connect(fd, &c->peer.any, length) != 0) fail("connect");
     const int on = 1;
     if (c->tcp) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     fcntl(fd, F_SETFL, O_NONBLOCK);
@@ -239,6 +255,13 @@ static int run_client(const struct client* c) {
   return 0;
 }
 
+static bool parse_peer(const char* text, uint16_t port, union address* out) {
+  *out = (union address){.v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)}};
+  if (inet_pton(AF_INET6, text, &out->v6.sin6_addr) == 1) return true;
+  *out = (union address){.v4 = {.sin_family = AF_INET, .sin_port = htons(port)}};
+  return inet_pton(AF_INET, text, &out->v4.sin_addr) == 1;
+}
+
 static int usage(void) {
   fprintf(stderr,
           "usage: kernel_echo serve PORT\n"
@@ -285,7 +308,5 @@ int main(int argc, char** argv) {
   }
   c.tcp = strcmp(argv[0], "tcp") == 0;
   if (!c.tcp && (strcmp(argv[0], "udp") != 0 || c.size < sizeof(uint64_t))) return usage();
-  c.peer = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
-  if (inet_pton(AF_INET, argv[1], &c.peer.sin_addr) != 1) return usage();
-  return run_client(&c);
+  return parse_peer(argv[1], (uint16_t)atoi(argv[2]), &c.peer) ? run_client(&c) : usage();
 }

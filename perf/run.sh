@@ -37,7 +37,7 @@ done
 
 for tool in python3 meson ninja ip ethtool taskset dpdk-testpmd; do
   command -v "$tool" >/dev/null ||
-    die "$tool is missing; on Debian: apt-get install python3 meson ninja-build iproute2 ethtool util-linux dpdk"
+    die "$tool is missing; on Debian: apt-get install python3 meson ninja-build iproute2 ethtool util-linux dpdk-dev"
 done
 
 targets=(app/daemon/posternd app/cli/postern lib/client/libpostern.so.0.1.0 perf/loadgen perf/kernel_echo)

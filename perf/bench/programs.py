@@ -189,7 +189,7 @@ class Programs(Sheet):
 
     def over_postern(self, program, row, size, wired):
         b = self.bench
-        more = {"device": f"net_af_packet0,iface={WIRE}", "address": WIRE_SERVER,
+        more = {"device": f"net_af_packet0,iface={WIRE}", "addresses": (f"{WIRE_SERVER}/24",),
                 "netns": b.namespaces[0]} if wired else {}
         daemon = b.posternd(idle="adaptive", spin="0us", **more)
         try:

@@ -4,6 +4,7 @@ are always compared within a round.
 """
 import statistics
 import time
+import typing
 
 from report import latency_text, plot, rate_text, ratio_text, ratios, spread, table
 from systems import SINK, SOURCE, Failed
@@ -41,33 +42,56 @@ def with_server(start, run):
 
 # ---- echo: against the bare link and the kernel ----
 
-# Title, what loadgen is asked, which figure counts, the ceiling, the kernel client's part.
+class Case(typing.NamedTuple):
+    title: str
+    load: list       # what loadgen is asked
+    figure: str      # which figure counts
+    ceiling: str     # the system that is the ceiling
+    kernel: list     # the kernel client's part
+    v6: bool = False
+
+
 ECHO_CASES = [
-    ("UDP echo, 64 B frames, 256 outstanding",
-     ["--mode", "udp-echo", "--size", 18, "--window", 256, "--connections", 16], "rate", "testpmd",
-     ["udp", "--size", 18, "--connections", 16, "--window", 16]),
-    ("UDP echo, 64 B frames, 1 outstanding",
-     ["--mode", "udp-echo", "--size", 18, "--window", 1], "rate", "testpmd",
-     ["udp", "--size", 18, "--connections", 1, "--window", 1]),
-    ("UDP echo, 1472 B, 64 outstanding",
-     ["--mode", "udp-echo", "--size", 1472, "--window", 64], "rate", "testpmd",
-     ["udp", "--size", 1472, "--connections", 1, "--window", 64]),
-    ("TCP request-response, 64 B, 1 connection",
-     ["--mode", "tcp-rr", "--connections", 1], "rate", "reflector", ["tcp", "--connections", 1]),
-    ("TCP request-response, 64 B, 32 connections",
-     ["--mode", "tcp-rr", "--connections", 32], "rate", "reflector", ["tcp", "--connections", 32]),
-    ("TCP request-response, 64 B, 128 connections",
-     ["--mode", "tcp-rr", "--connections", 128], "rate", "reflector",
-     ["tcp", "--connections", 128]),
-    ("TCP request-response, 64 B, 1000 connections",
-     ["--mode", "tcp-rr", "--connections", 1000], "rate", "reflector",
-     ["tcp", "--connections", 1000]),
-    ("TCP open, use once, close, 64 at once",
-     ["--mode", "tcp-crr", "--connections", 64], "rate", None, None),
-    ("TCP bulk to the application, 1 flow",
-     ["--mode", "tcp-send", "--port", SINK], "gbit_out", None, None),
-    ("TCP bulk from the application, 1 flow",
-     ["--mode", "tcp-recv", "--port", SOURCE], "gbit_in", None, None),
+    Case("UDP echo, 64 B frames, 256 outstanding",
+         ["--mode", "udp-echo", "--size", 18, "--window", 256, "--connections", 16], "rate", "testpmd",
+         ["udp", "--size", 18, "--connections", 16, "--window", 16]),
+    Case("UDP echo, 64 B frames, 1 outstanding",
+         ["--mode", "udp-echo", "--size", 18, "--window", 1], "rate", "testpmd",
+         ["udp", "--size", 18, "--connections", 1, "--window", 1]),
+    Case("UDP echo, 1472 B, 64 outstanding",
+         ["--mode", "udp-echo", "--size", 1472, "--window", 64], "rate", "testpmd",
+         ["udp", "--size", 1472, "--connections", 1, "--window", 64]),
+    Case("TCP request-response, 64 B, 1 connection",
+         ["--mode", "tcp-rr", "--connections", 1], "rate", "reflector", ["tcp", "--connections", 1]),
+    Case("TCP request-response, 64 B, 32 connections",
+         ["--mode", "tcp-rr", "--connections", 32], "rate", "reflector", ["tcp", "--connections", 32]),
+    Case("TCP request-response, 64 B, 128 connections",
+         ["--mode", "tcp-rr", "--connections", 128], "rate", "reflector",
+         ["tcp", "--connections", 128]),
+    Case("TCP request-response, 64 B, 1000 connections",
+         ["--mode", "tcp-rr", "--connections", 1000], "rate", "reflector",
+         ["tcp", "--connections", 1000]),
+    Case("TCP open, use once, close, 64 at once",
+         ["--mode", "tcp-crr", "--connections", 64], "rate", None, None),
+    Case("TCP bulk to the application, 1 flow",
+         ["--mode", "tcp-send", "--port", SINK], "gbit_out", None, None),
+    Case("TCP bulk from the application, 1 flow",
+         ["--mode", "tcp-recv", "--port", SOURCE], "gbit_in", None, None),
+    Case("UDP echo over IPv6, 18 B, 256 outstanding",
+         ["--mode", "udp-echo", "--size", 18, "--window", 256, "--connections", 16], "rate",
+         "testpmd", ["udp", "--size", 18, "--connections", 16, "--window", 16], v6=True),
+    Case("TCP request-response over IPv6, 64 B, 1 connection",
+         ["--mode", "tcp-rr", "--connections", 1], "rate", "reflector",
+         ["tcp", "--connections", 1], v6=True),
+    Case("TCP request-response over IPv6, 64 B, 128 connections",
+         ["--mode", "tcp-rr", "--connections", 128], "rate", "reflector",
+         ["tcp", "--connections", 128], v6=True),
+    Case("TCP open, use once, close over IPv6, 64 at once",
+         ["--mode", "tcp-crr", "--connections", 64], "rate", None, None, v6=True),
+    Case("TCP bulk to the application over IPv6, 1 flow",
+         ["--mode", "tcp-send", "--port", SINK], "gbit_out", None, None, v6=True),
+    Case("TCP bulk from the application over IPv6, 1 flow",
+         ["--mode", "tcp-recv", "--port", SOURCE], "gbit_in", None, None, v6=True),
 ]
 
 
@@ -80,7 +104,7 @@ class Echo(Sheet):
     def __init__(self, bench):
         super().__init__(bench)
         only = bench.o.case.lower()
-        self.cases = [c for c in ECHO_CASES if only in c[0].lower()]
+        self.cases = [c for c in ECHO_CASES if only in c.title.lower()]
         bench.make_veth()
 
     def take(self, row, system, start, run, wants):
@@ -103,19 +127,22 @@ class Echo(Sheet):
     def measure(self):
         b, row = self.bench, {}
         self.take(row, "testpmd", b.testpmd,
-                  lambda c: b.loadgen(c[1], ["--peer-mac", "02:00:00:00:00:01"]),
-                  lambda c: c[3] == "testpmd")
-        self.take(row, "postern", b.posternd, lambda c: b.hosted(c[1]), lambda c: True)
+                  lambda c: b.loadgen(c.load, ["--peer-mac", "02:00:00:00:00:01"], c.v6),
+                  lambda c: c.ceiling == "testpmd")
+        self.take(row, "postern", b.posternd, lambda c: b.hosted(c.load, c.v6), lambda c: True)
         if b.other:
-            self.take(row, "other", lambda: b.posternd(build=b.other), lambda c: b.hosted(c[1]),
-                      lambda c: True)
-        self.take(row, "kernel", b.kernel, lambda c: b.kernel_client(c[4]), lambda c: c[4])
-        self.take(row, "reflector", b.reflector, lambda c: b.loadgen(c[1]),
-                  lambda c: c[3] == "reflector")
+            self.take(row, "other", lambda: b.posternd(build=b.other),
+                      lambda c: b.hosted(c.load, c.v6), lambda c: True)
+        self.take(row, "kernel", b.kernel, lambda c: b.kernel_client(c.kernel, c.v6),
+                  lambda c: c.kernel)
+        for v6 in (False, True):
+            self.take(row, "reflector", lambda v6=v6: b.reflector(v6),
+                      lambda c: b.loadgen(c.load, v6=c.v6),
+                      lambda c, v6=v6: c.ceiling == "reflector" and c.v6 == v6)
         self.samples.append(row)
 
     def rate_rows(self):
-        for i, (title, _, figure, ceiling, _) in enumerate(self.cases):
+        for i, (title, _, figure, ceiling, _, _) in enumerate(self.cases):
             form = rate_text if figure == "rate" else (lambda v: f"{v:.2f} Gbit/s")
             ours = self.column((i, "postern"), figure)
             above = self.column((i, ceiling), figure)
@@ -129,9 +156,9 @@ class Echo(Sheet):
 
     def latency_rows(self):
         for i, case in enumerate(self.cases):
-            if case[2] == "rate":
-                yield [case[0], *(latency_text(self.column((i, s), "latency_us"))
-                                  for s in ("postern", case[3], "kernel"))]
+            if case.figure == "rate":
+                yield [case.title, *(latency_text(self.column((i, s), "latency_us"))
+                                     for s in ("postern", case.ceiling, "kernel"))]
 
     def trouble(self):
         keys = ("lost", "retransmits", "resets", "mismatches", "bad_frames", "tx_dropped")
@@ -139,7 +166,7 @@ class Echo(Sheet):
             found = {k: v for k in keys
                      if (v := sum(r[i, "postern"].get(k, 0) for r in self.samples))}
             if found:
-                yield f"- {case[0]}: {found}"
+                yield f"- {case.title}: {found}"
 
     def render(self):
         head = ["", "Postern", "bare link", "ratio to it", "kernel", "ratio to it"]

@@ -12,6 +12,7 @@ import tempfile
 import time
 
 SERVER, CLIENT = "10.254.0.1", "10.254.0.2"
+SERVER6, CLIENT6 = "fd00:254::1", "fd00:254::2"
 ECHO, SINK, SOURCE = 7, 9, 19
 
 
@@ -102,11 +103,12 @@ class Bench:
             subprocess.run(["ip", "netns", "del", name], check=False)
         shutil.rmtree(self.dir, ignore_errors=True)
 
-    def loadgen(self, case, extra=()):
+    def loadgen(self, case, extra=(), v6=False):
         """A case may bring its own --duration and --warmup."""
+        local, peer = (CLIENT6, SERVER6) if v6 else (CLIENT, SERVER)
         command = [self.build / "perf/loadgen", "--json", "--core", self.o.client_core,
                    "--vdev", f"net_memif0,role=client,socket={self.memif}",
-                   "--local", CLIENT, "--peer", SERVER, "--file-prefix", "bench-client",
+                   "--local", local, "--peer", peer, "--file-prefix", "bench-client",
                    "--warmup", self.o.warmup, "--duration", self.o.seconds, *case, *extra]
         return run_json(command, self.o.client_core, patience=600)
 
@@ -129,15 +131,16 @@ class Bench:
         return self._testpmd("rxonly")
 
     # The bare link, TCP: the cheapest peer that answers TCP at all.
-    def reflector(self):
+    def reflector(self, v6=False):
+        local, peer = (SERVER6, CLIENT6) if v6 else (SERVER, CLIENT)
         return Server("reflector", [
             self.build / "perf/loadgen", "--mode", "reflect", "--core", self.o.server_core,
-            "--vdev", f"net_memif0,role=server,socket={self.memif}", "--local", SERVER, "--peer",
-            CLIENT, "--file-prefix", "bench-reflector", "--warmup", 0, "--duration", 86000,
+            "--vdev", f"net_memif0,role=server,socket={self.memif}", "--local", local, "--peer",
+            peer, "--file-prefix", "bench-reflector", "--warmup", 0, "--duration", 86000,
         ], self.o.server_core, self.dir, lambda log: "reflecting" in log)
 
     def posternd(self, build=None, mtu=1500, idle="busy", connections=65536, memory=512, spin="50us",
-                 device=None, address=SERVER, netns=None):
+                 device=None, addresses=(f"{SERVER}/24", f"{SERVER6}/64"), netns=None):
         build = pathlib.Path(build or self.build)
         config = self.dir / "posternd.yaml"
         config.write_text(f"""\
@@ -154,7 +157,7 @@ workers:
 ports:
   - name: link0
     device: "{device or f"net_memif0,role=server,socket={self.memif}"}"
-    addresses: [{address}/24]
+    addresses: [{", ".join(addresses)}]
     mtu: {mtu}
 access:
   - user: root
@@ -192,10 +195,10 @@ control:
                 app.stdin.close()
                 app.wait(10)
 
-    def hosted(self, case):
+    def hosted(self, case, v6=False):
         return self.loadgen(case, ["--host-echo", f"tcp:{ECHO},udp:{ECHO}", "--host-sink",
                                    f"tcp:{SINK},udp:{SINK}", "--host-source", f"tcp:{SOURCE}",
-                                   "--app-socket", self.dir / "app.sock"])
+                                   "--app-socket", self.dir / "app.sock"], v6)
 
     def make_veth(self):
         tag = os.getpid()
@@ -204,8 +207,9 @@ control:
             ip("netns", "add", name)
             self.namespaces.append(name)
         ip("link", "add", "veth0", "netns", a, "type", "veth", "peer", "name", "veth0", "netns", b)
-        for name, address in ((a, SERVER), (b, CLIENT)):
+        for name, address, address6 in ((a, SERVER, SERVER6), (b, CLIENT, CLIENT6)):
             ip("-n", name, "addr", "add", f"{address}/24", "dev", "veth0")
+            ip("-n", name, "addr", "add", f"{address6}/64", "dev", "veth0", "nodad")
             ip("-n", name, "link", "set", "veth0", "up")
             ip("-n", name, "link", "set", "lo", "up")
         return a, b
@@ -214,8 +218,8 @@ control:
         return Server("kernel", [self.build / "perf/kernel_echo", "serve", ECHO],
                       self.o.server_core, self.dir, lambda log: True, netns=self.namespaces[0])
 
-    def kernel_client(self, arguments):
-        return run_json([self.build / "perf/kernel_echo", arguments[0], SERVER, ECHO,
+    def kernel_client(self, arguments, v6=False):
+        return run_json([self.build / "perf/kernel_echo", arguments[0], SERVER6 if v6 else SERVER, ECHO,
                          "--warmup", self.o.warmup, "--duration", self.o.seconds, *arguments[1:]],
                         self.o.client_core, netns=self.namespaces[1])
 

@@ -25,13 +25,17 @@ constexpr IpAddress kServer = IpAddress::v4(0x0a000001);
 constexpr IpAddress kClient = IpAddress::v4(0x0a000002);
 constexpr MacAddress kClientMac{{2, 0, 0, 0, 0, 0x99}};
 constexpr Endpoint kService{kServer, 7};
+const IpAddress kServer6 = *IpAddress::parse("fd00::1");
+const IpAddress kClient6 = *IpAddress::parse("fd00::2");
+const Endpoint kService6{kServer6, 7};
 constexpr uint32_t kRequest = 64;  // bytes
 
-StackConfig stack_config(const IpAddress& address, const MacAddress& mac, bool offloads) {
+StackConfig stack_config(const IpAddress& address, const IpAddress& address6, const MacAddress& mac,
+                         bool offloads) {
   StackConfig config;
   InterfaceConfig interface;
   interface.mac = mac;
-  interface.addresses = {{address, 24}};
+  interface.addresses = {{address, 24}, {address6, 64}};
   interface.offloads.ip_checksum = interface.offloads.l4_checksum = offloads;
   config.interfaces = {interface};
   config.max_connections = 4096;
@@ -39,6 +43,7 @@ StackConfig stack_config(const IpAddress& address, const MacAddress& mac, bool o
   config.max_apps = 4;
   config.neighbors.entries = 64;
   config.neighbors.reachable = 3600s;
+  config.neighbors.duplicate_probes = 0;
   for (size_t i = 0; i < config.secret.size(); ++i) config.secret[i] = 0x9e3779b9 * (i + 1);
   return config;
 }
@@ -46,7 +51,7 @@ StackConfig stack_config(const IpAddress& address, const MacAddress& mac, bool o
 WorkerOptions worker_options(Wire& wire, bool offloads) {
   WorkerOptions options;
   options.ports = {&wire.port()};
-  options.stack = stack_config(kServer, wire.port().mac(), offloads);
+  options.stack = stack_config(kServer, kServer6, wire.port().mac(), offloads);
   return options;
 }
 
@@ -65,7 +70,7 @@ class Bench {
       : wire_("w" + std::to_string(++count_), offloads),
         worker(worker_options(wire_, offloads)),
         app(worker, mode),
-        peer_(stack_config(kClient, kClientMac, offloads)),
+        peer_(stack_config(kClient, kClient6, kClientMac, offloads)),
         client(peer_, client_options()),
         memory_(kFrames * kFrameSize) {}
 
@@ -90,12 +95,12 @@ class Bench {
     }
     if (!client.complaint().empty()) throw std::runtime_error(client.complaint());
   }
-  std::vector<SocketRef> connect(size_t count) {
-    app.listen(kService);
+  std::vector<SocketRef> connect(size_t count, const Endpoint& service = kService) {
+    app.listen(service);
     std::vector<SocketRef> sockets;
     for (size_t i = 0; i < count; ++i) {
       sockets.push_back(client.open(now));
-      client.connect(sockets.back(), kService, now);
+      client.connect(sockets.back(), service, now);
     }
     run_until([&] { return app.accepted() == count; });
     for (int i = 0; i < 100; ++i) turn();
@@ -169,9 +174,10 @@ uint64_t udp_receive() {
 }
 
 // Closed loops of one request each, on `connections`.
-uint64_t echo(size_t connections, uint64_t rounds, bool offloads) {
+uint64_t echo(size_t connections, uint64_t rounds, bool offloads,
+              const Endpoint& service = kService) {
   Bench bench(AppMode::echo, offloads);
-  const std::vector<SocketRef> sockets = bench.connect(connections);
+  const std::vector<SocketRef> sockets = bench.connect(connections, service);
   std::array<std::byte, kRequest> request{};
   const auto round = [&] {
     for (const SocketRef s : sockets) {
@@ -192,6 +198,7 @@ uint64_t echo(size_t connections, uint64_t rounds, bool offloads) {
 }
 uint64_t echo_1() { return echo(1, 400, false); }
 uint64_t echo_128() { return echo(128, 16, false); }
+uint64_t echo_128_v6() { return echo(128, 16, false, kService6); }
 uint64_t echo_128_offload() { return echo(128, 16, true); }
 
 constexpr uint64_t kBulk = 2 << 20;  // bytes
@@ -265,14 +272,9 @@ struct Scenario {
   uint64_t (*run)();
 };
 constexpr Scenario kScenarios[] = {
-    {"idle", idle},
-    {"udp_receive", udp_receive},
-    {"echo_1", echo_1},
-    {"echo_128", echo_128},
-    {"echo_128_offload", echo_128_offload},
-    {"bulk_in", bulk_in},
-    {"bulk_out", bulk_out},
-    {"connect", connect},
+    {"idle", idle},         {"udp_receive", udp_receive}, {"echo_1", echo_1},
+    {"echo_128", echo_128}, {"echo_128_v6", echo_128_v6}, {"echo_128_offload", echo_128_offload},
+    {"bulk_in", bulk_in},   {"bulk_out", bulk_out},       {"connect", connect},
 };
 
 int run(const std::vector<std::string_view>& wanted) {

@@ -22,8 +22,8 @@ constexpr int kBurst = 64;
 
 }  // namespace
 
-HostApp::HostApp(const std::vector<HostedService>& services, const std::string& app_socket)
-    : buffer_(kBuffer) {
+HostApp::HostApp(const std::vector<HostedService>& services, const std::string& app_socket, bool v6)
+    : buffer_(kBuffer), v6_(v6) {
   if (postern_attach(app_socket.empty() ? nullptr : app_socket.c_str()) != 0) fail("attach");
   queue_ = postern_queue_create();
   if (queue_ == nullptr) fail("queue");
@@ -37,13 +37,18 @@ HostApp::~HostApp() {
 
 void HostApp::open(const HostedService& service) {
   const std::string name = (service.tcp ? "TCP port " : "UDP port ") + std::to_string(service.port);
-  const int fd =
-      postern_socket(AF_INET, (service.tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK, 0);
+  const int fd = postern_socket(v6_ ? AF_INET6 : AF_INET,
+                                (service.tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK, 0);
   if (fd < 0) fail("socket for " + name);
   sockaddr_in at{};
   at.sin_family = AF_INET;
   at.sin_port = htons(service.port);
-  if (postern_bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0) fail("bind " + name);
+  sockaddr_in6 at6{};
+  at6.sin6_family = AF_INET6;
+  at6.sin6_port = htons(service.port);
+  const int bound = v6_ ? postern_bind(fd, reinterpret_cast<sockaddr*>(&at6), sizeof at6)
+                        : postern_bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at);
+  if (bound != 0) fail("bind " + name);
   if (service.tcp && postern_listen(fd, 65535) != 0) fail("listen on " + name);
   add({.fd = fd, .kind = service.kind, .tcp = service.tcp, .listening = service.tcp});
 }
@@ -143,7 +148,7 @@ void HostApp::pour(Socket& s) {
 
 void HostApp::serve_datagrams(Socket& s) {
   for (int i = 0; i < kBurst; ++i) {
-    sockaddr_in peer;
+    sockaddr_storage peer;
     socklen_t length = sizeof peer;
     const ssize_t n = postern_recvfrom(s.fd, buffer_.data(), buffer_.size(), 0,
                                        reinterpret_cast<sockaddr*>(&peer), &length);

@@ -25,8 +25,8 @@ struct HostCounters {
 
 class HostApp {
  public:
-  // Attaches to the daemon and opens the services. Throws std::runtime_error.
-  HostApp(const std::vector<HostedService>& services, const std::string& app_socket);
+  // Attaches to the daemon and opens the services, all of one family. Throws std::runtime_error.
+  HostApp(const std::vector<HostedService>& services, const std::string& app_socket, bool v6);
   ~HostApp();
   HostApp(const HostApp&) = delete;
   HostApp& operator=(const HostApp&) = delete;
@@ -63,6 +63,7 @@ class HostApp {
   std::vector<std::unique_ptr<Socket>> sockets_;  // by descriptor
   std::vector<uint8_t> buffer_;
   HostCounters counters_;
+  const bool v6_;
 };
 
 }  // namespace postern::perf

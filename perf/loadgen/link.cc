@@ -7,9 +7,12 @@
 #include <rte_errno.h>
 #include <sched.h>
 
+#include <array>
 #include <cstring>
 #include <fstream>
 #include <stdexcept>
+
+#include "link_nd.h"
 
 namespace postern::perf {
 namespace {
@@ -37,7 +40,11 @@ unsigned long free_hugepages() {
 }  // namespace
 
 Link::Link(const Options& options)
-    : pending_(kPending), local_(options.local), clients_(options.clients), peer_(options.peer) {
+    : pending_(kPending),
+      local_(options.local),
+      peer_(options.peer),
+      clients_(options.clients),
+      ether_type_(rte_cpu_to_be_16(options.local.v6 ? RTE_ETHER_TYPE_IPV6 : RTE_ETHER_TYPE_IPV4)) {
   start_eal(options);
   start_port(options);
   if (options.peer_mac) {
@@ -117,11 +124,12 @@ std::span<rte_mbuf*> Link::receive() noexcept {
     rte_mbuf* m = burst_[i];
     counters_.rx_bytes += m->pkt_len;
     const auto* ether = rte_pktmbuf_mtod(m, const rte_ether_hdr*);
-    if (m->nb_segs == 1 && ether->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV4)) {
+    const bool ours = m->nb_segs == 1 && ether->ether_type == ether_type_;
+    if (ours && !(local_.v6 && take_icmp6(m))) {
       burst_[kept++] = m;
       continue;
     }
-    if (ether->ether_type == RTE_BE16(RTE_ETHER_TYPE_ARP)) on_arp(m);
+    if (!local_.v6 && ether->ether_type == RTE_BE16(RTE_ETHER_TYPE_ARP)) on_arp(m);
     rte_pktmbuf_free(m);
   }
   counters_.rx_packets += received;
@@ -168,8 +176,7 @@ bool Link::resolve_peer(double seconds) {
     const uint64_t now = rte_rdtsc();
     if (static_cast<double>(now - start) > seconds * static_cast<double>(hz)) return false;
     if (asked == 0 || now - asked > hz / 10) {
-      static constexpr rte_ether_addr kBroadcast = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
-      send_arp(RTE_ARP_OP_REQUEST, kBroadcast, local_, peer_);
+      ask_peer();
       asked = now;
     }
     for (rte_mbuf* m : receive()) rte_pktmbuf_free(m);
@@ -178,12 +185,25 @@ bool Link::resolve_peer(double seconds) {
   return true;
 }
 
+void Link::ask_peer() {
+  if (local_.v6) {
+    // RFC 4291 2.7.1: the solicited-node group of the peer; RFC 2464 7: its MAC address.
+    const std::array<uint8_t, 16> target = peer_.bytes(peer_.low);
+    const std::array<uint8_t, 16> group = {0xff, 2, 0, 0, 0,    0,          0,          0,
+                                           0,    0, 0, 1, 0xff, target[13], target[14], target[15]};
+    const rte_ether_addr to = {{0x33, 0x33, group[12], group[13], group[14], group[15]}};
+    return send_nd(kNeighborSolicitation, to, group.data(), local_.low, target.data());
+  }
+  static constexpr rte_ether_addr kBroadcast = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
+  send_arp(RTE_ARP_OP_REQUEST, kBroadcast, local_.low, peer_.low);
+}
+
 void Link::on_arp(const rte_mbuf* m) noexcept {
   if (m->data_len < sizeof(rte_ether_hdr) + sizeof(rte_arp_hdr)) return;
   const auto* arp = rte_pktmbuf_mtod_offset(m, const rte_arp_hdr*, sizeof(rte_ether_hdr));
   const uint32_t sender = rte_be_to_cpu_32(arp->arp_data.arp_sip);
   const uint32_t target = rte_be_to_cpu_32(arp->arp_data.arp_tip);
-  if (sender == peer_ && !peer_known_) {
+  if (sender == peer_.low && !peer_known_) {
     peer_mac_ = arp->arp_data.arp_sha;
     peer_known_ = true;
   }

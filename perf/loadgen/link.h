@@ -1,4 +1,5 @@
-// One DPDK device, one queue each way, one thread. Answers ARP for the client addresses by itself.
+// One DPDK device, one queue each way, one thread. Answers ARP and neighbor discovery for the
+// client addresses by itself.
 #pragma once
 
 #include <rte_ethdev.h>
@@ -33,7 +34,8 @@ class Link {
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
 
-  // Receives up to kBurst IPv4 frames for us, each in one piece. The caller frees them.
+  // Receives up to kBurst IP frames, of the family of our addresses, each in one piece. The caller
+  // frees them.
   std::span<rte_mbuf*> receive() noexcept;
 
   // Frames that can be sent before the caller has to receive again.
@@ -56,7 +58,7 @@ class Link {
   // Gives pending frames to the device; what it does not take stays pending.
   void flush() noexcept;
 
-  // Asks by ARP until the peer answers. False after `seconds`.
+  // Asks by ARP or neighbor discovery until the peer answers. False after `seconds`.
   bool resolve_peer(double seconds);
 
   const rte_ether_addr& mac() const noexcept { return mac_; }
@@ -68,9 +70,14 @@ class Link {
 
   void start_eal(const Options& options);
   void start_port(const Options& options);
+  void ask_peer();
   void on_arp(const rte_mbuf* request) noexcept;
   void send_arp(uint16_t opcode, const rte_ether_addr& to, uint32_t sender, uint32_t target);
-  bool is_local(uint32_t address) const noexcept { return address - local_ < clients_; }
+  // True: the frame was neighbor discovery or another matter of ICMPv6, and is done with.
+  bool take_icmp6(const rte_mbuf* m) noexcept;  // link_nd.cc
+  void send_nd(uint8_t type, const rte_ether_addr& to, const uint8_t* destination, uint32_t local,
+               const uint8_t* target);
+  bool is_local(uint32_t low) const noexcept { return low - local_.low < clients_; }
   void give_up_if_stuck(uint16_t taken) noexcept;
 
   uint16_t port_ = 0;
@@ -83,7 +90,9 @@ class Link {
   rte_ether_addr mac_{};
   rte_ether_addr peer_mac_{};
   bool peer_known_ = false;
-  uint32_t local_, clients_, peer_;
+  const HostAddress local_, peer_;
+  const uint32_t clients_;
+  const rte_be16_t ether_type_;  // of what receive() gives
   LinkCounters counters_;
 };
 

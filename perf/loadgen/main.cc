@@ -23,14 +23,17 @@ class Run {
  public:
   explicit Run(const Options& options) : options_(options), link_(options) {
     hz_ = static_cast<double>(rte_get_tsc_hz());
-    if (!options.hosted.empty()) host_.emplace(options.hosted, options.app_socket);
+    if (!options.hosted.empty()) {
+      host_.emplace(options.hosted, options.app_socket, options.local.v6);
+    }
     if (options.mode == Mode::reflect) {
       load_ = make_reflector(options, link_);
       std::fputs("reflecting\n", stderr);
       return;
     }
     if (!link_.resolve_peer(kArpPatience)) {
-      throw std::runtime_error("no ARP answer from the peer; is it up, and its address right?");
+      throw std::runtime_error(
+          "the peer does not say its MAC address; is it up, and its address right?");
     }
     switch (options.mode) {
       case Mode::udp_echo:

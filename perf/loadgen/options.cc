@@ -1,6 +1,5 @@
 #include "options.h"
 
-#include <arpa/inet.h>
 #include <getopt.h>
 
 #include <charconv>
@@ -28,18 +27,18 @@ Modes
   tcp-send    bulk data to the peer
   tcp-recv    bulk data from the peer
   syn-flood   SYN segments from all client addresses and ports
-  reflect     answer UDP, TCP and ARP without state: the peer that costs least
+  reflect     answer UDP, TCP, ARP and neighbor discovery without state: the peer that costs least
 
 Link
   --vdev DEVICE        as DPDK writes it, e.g. net_memif0,role=client,socket=/tmp/m.sock
-  --local ADDRESS      own IPv4 address, the first of --clients
-  --peer ADDRESS       server's IPv4 address
+  --local ADDRESS      own address, IPv4 or IPv6, the first of --clients
+  --peer ADDRESS       server's address, of the same family
   --port N             server's port (7)
-  --clients N          client addresses, counted up from --local (1)
+  --clients N          client addresses, counted up from --local in its last 32 bits (1)
   --first-port N       first client port (10000)
   --ports N            client ports an address (50000)
   --mac MAC            own MAC address (the device's)
-  --peer-mac MAC       do not ask for the peer's by ARP
+  --peer-mac MAC       do not ask for the peer's by ARP or neighbor discovery
   --mtu BYTES          576 to 9000 (1500)
   --core N             run on this core (first one allowed)
   --file-prefix NAME   DPDK's, to run several at once (loadgen)
@@ -84,12 +83,12 @@ T number(const char* option, std::string_view text, T low, T high) {
   return value;
 }
 
-uint32_t address(const char* option, const char* text) {
-  in_addr parsed{};
-  if (inet_pton(AF_INET, text, &parsed) != 1) {
-    throw UsageError(std::string("--") + option + ": '" + text + "' is not an IPv4 address");
+HostAddress address(const char* option, const char* text) {
+  HostAddress parsed;
+  if (!HostAddress::parse(text, parsed)) {
+    throw UsageError(std::string("--") + option + ": '" + text + "' is not an address");
   }
-  return ntohl(parsed.s_addr);
+  return parsed;
 }
 
 rte_ether_addr mac(const char* option, const char* text) {
@@ -325,8 +324,16 @@ void apply(int id, const char* name, const char* arg, Options& o) {
 
 void check(const Options& o) {
   if (o.vdev.empty()) throw UsageError("--vdev is needed; see --help");
-  if (o.local == 0) throw UsageError("--local is needed; see --help");
-  if (o.peer == 0 && o.mode != Mode::reflect) throw UsageError("--peer is needed; see --help");
+  if (o.local.unset()) throw UsageError("--local is needed; see --help");
+  if (o.peer.unset() && o.mode != Mode::reflect) throw UsageError("--peer is needed; see --help");
+  if (!o.peer.unset() && o.peer.v6 != o.local.v6) {
+    throw UsageError("--local and --peer are of two families");
+  }
+  if (o.local.low + o.clients - 1 < o.local.low) {
+    throw UsageError("--clients counts past the last address");
+  }
+  const uint32_t headers = o.local.v6 ? 48 : 28;
+  if (o.local.v6 && o.mtu < 1280) throw UsageError("--mtu: IPv6 needs 1280 or more (RFC 8200 5)");
   if (o.first_port + o.ports > 65536) {
     throw UsageError("--first-port and --ports together pass port 65535");
   }
@@ -345,7 +352,7 @@ void check(const Options& o) {
   }
   const bool udp = o.mode == Mode::udp_echo || o.mode == Mode::udp_flood;
   if (udp && o.size < 16) throw UsageError("--size: UDP modes need 16 bytes for their own header");
-  if (udp && o.size + 28u > o.mtu) {
+  if (udp && o.size + headers > o.mtu) {
     throw UsageError("--size: a datagram of " + std::to_string(o.size) +
                      " bytes does not fit the MTU without fragments");
   }

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "host_address.h"
+
 namespace postern::perf {
 
 enum class Mode : uint8_t {
@@ -41,11 +43,11 @@ struct Options {
   std::vector<std::string> eal;  // further EAL arguments
   int core = -1;                 // -1: the first core the process may use
   uint16_t mtu = 1500;
-  uint32_t local = 0;                      // first client address, host order
-  uint32_t peer = 0;                       // server address, host order
+  HostAddress local;                       // first client address
+  HostAddress peer;                        // server address, of the same family
   uint32_t clients = 1;                    // client addresses, counted up from `local`
   std::optional<rte_ether_addr> mac;       // own; default: the device's
-  std::optional<rte_ether_addr> peer_mac;  // default: asked by ARP
+  std::optional<rte_ether_addr> peer_mac;  // default: asked by ARP or neighbor discovery
   uint16_t port = 7;                       // of the server
   uint16_t first_port = 10000;             // client ports first_port .. first_port + ports - 1
   uint16_t ports = 50000;

@@ -34,39 +34,46 @@ class Reflector final : public Load {
 
  private:
   bool turn_round(rte_mbuf* m) const noexcept {
-    if (m->data_len < kUdpHeaders) return false;
-    auto* ether = rte_pktmbuf_mtod(m, rte_ether_hdr*);
-    auto* ip = reinterpret_cast<rte_ipv4_hdr*>(ether + 1);
-    if (ip->version_ihl != RTE_IPV4_VHL_DEF) return false;
-    if (ip->next_proto_id == IPPROTO_TCP) {
+    IpView ip;
+    if (!parse_ip(m, false, ip)) return false;
+    if (ip.protocol == IPPROTO_TCP) {
       if (!answer_segment(m, ip)) return false;
-    } else if (ip->next_proto_id == IPPROTO_UDP) {
-      swap_ports(reinterpret_cast<rte_udp_hdr*>(ip + 1));
+    } else if (ip.protocol == IPPROTO_UDP && ip.length >= sizeof(rte_udp_hdr)) {
+      swap_ports(reinterpret_cast<rte_udp_hdr*>(ip.payload));
     } else {
       return false;
     }
-    const rte_be32_t source = ip->src_addr;  // leaves every checksum as it is
-    ip->src_addr = ip->dst_addr;
-    ip->dst_addr = source;
+    auto* ether = rte_pktmbuf_mtod(m, rte_ether_hdr*);
     std::swap(ether->src_addr, ether->dst_addr);
+    // Addresses that change places leave every checksum as it is.
+    if (ether->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6)) {
+      auto* header = reinterpret_cast<rte_ipv6_hdr*>(ether + 1);
+      std::swap(header->src_addr, header->dst_addr);
+    } else {
+      auto* header = reinterpret_cast<rte_ipv4_hdr*>(ether + 1);
+      const rte_be32_t source = header->src_addr;  // packed: not for std::swap
+      header->src_addr = header->dst_addr;
+      header->dst_addr = source;
+    }
     return true;
   }
 
   // A SYN, data or a FIN is acknowledged and sent back; anything else is not answered.
-  bool answer_segment(rte_mbuf* m, rte_ipv4_hdr* ip) const noexcept {
+  bool answer_segment(rte_mbuf* m, const IpView& ip) const noexcept {
     TcpView view;
     if (!parse_tcp(m, options_.checksum, view)) return false;
     const bool syn = (view.flags & RTE_TCP_SYN_FLAG) != 0;
     const bool fin = (view.flags & RTE_TCP_FIN_FLAG) != 0;
     if ((view.flags & RTE_TCP_RST_FLAG) != 0 || (!syn && !fin && view.length == 0)) return false;
-    auto* tcp = reinterpret_cast<rte_tcp_hdr*>(ip + 1);
+    auto* tcp = reinterpret_cast<rte_tcp_hdr*>(ip.payload);
     tcp->sent_seq = rte_cpu_to_be_32(syn ? 1 : view.ack);
     tcp->recv_ack = rte_cpu_to_be_32(view.seq + view.length + syn + fin);
     tcp->tcp_flags |= RTE_TCP_ACK_FLAG;
     swap_ports(tcp);
     if (options_.checksum) {
       tcp->cksum = 0;
-      tcp->cksum = rte_ipv4_udptcp_cksum(ip, tcp);
+      const uint64_t sum = ip.pseudo_sum + ip.length + sum_bytes(ip.payload, ip.length);
+      tcp->cksum = rte_cpu_to_be_16(static_cast<uint16_t>(~fold(sum)));
     }
     return true;
   }

@@ -14,7 +14,7 @@ class SynFlood final : public Load {
   SynFlood(const Options& options, Link& link)
       : options_(options),
         link_(link),
-        ip_(link.mac(), link.peer_mac(), options.peer, IPPROTO_TCP),
+        ip_(link.mac(), link.peer_mac(), options.local, options.peer, IPPROTO_TCP),
         pace_(options.rate) {}
 
   void receive(std::span<rte_mbuf*> frames, Tsc) override {
@@ -43,11 +43,11 @@ class SynFlood final : public Load {
 
  private:
   bool send() noexcept {
-    rte_mbuf* m = link_.allocate(kTcpHeaders);
+    rte_mbuf* m = link_.allocate(static_cast<uint16_t>(ip_.length() + sizeof(rte_tcp_hdr)));
     if (m == nullptr) return false;
     if (++tuple_ == options_.tuple_count()) tuple_ = 0;
     const auto client = static_cast<uint32_t>(tuple_ / options_.ports);
-    const uint32_t address = options_.local + client;
+    const uint32_t address = options_.local.low + client;
     const auto port = static_cast<uint16_t>(options_.first_port + tuple_ % options_.ports);
     auto* tcp = reinterpret_cast<rte_tcp_hdr*>(ip_.write(m, address, sizeof(rte_tcp_hdr)));
     std::memset(tcp, 0, sizeof *tcp);

@@ -50,7 +50,7 @@ void TcpLoad::receive(std::span<rte_mbuf*> frames, Tsc now) {
 }
 
 Connection* TcpLoad::find(const TcpView& segment) noexcept {
-  const uint32_t client = segment.local.address - options_.local;
+  const uint32_t client = segment.local.address - options_.local.low;
   const uint32_t port = uint32_t{segment.local.port} - options_.first_port;
   if (client >= options_.clients || port >= options_.ports) return nullptr;
   const uint32_t tuple = client * options_.ports + port;
@@ -61,7 +61,7 @@ Connection* TcpLoad::find(const TcpView& segment) noexcept {
 // The last ACK of a connection that is gone here may have been lost: repeat it. RFC 9293 3.10.7.4,
 // TIME-WAIT.
 void TcpLoad::answer_unknown(const TcpView& segment) noexcept {
-  const uint32_t client = segment.local.address - options_.local;
+  const uint32_t client = segment.local.address - options_.local.low;
   const uint32_t port = uint32_t{segment.local.port} - options_.first_port;
   if (client >= options_.clients || port >= options_.ports) return;
   if ((segment.flags & RTE_TCP_FIN_FLAG) == 0) return;

@@ -32,6 +32,12 @@ struct alignas(64) Connection {
 };
 static_assert(sizeof(Connection) == 64);
 
+// Bytes of data in the largest segment that the MTU lets through.
+constexpr uint32_t largest_segment(const Options& o) noexcept {
+  const size_t ip = o.local.v6 ? sizeof(rte_ipv6_hdr) : sizeof(rte_ipv4_hdr);
+  return static_cast<uint32_t>(o.mtu - ip - sizeof(rte_tcp_hdr));
+}
+
 class TcpLoad final : public Load {
  public:
   TcpLoad(const Options& options, Link& link);

@@ -17,11 +17,11 @@ uint8_t* TcpLoad::start_frame(uint32_t tuple, uint32_t seq, uint32_t ack, uint8_
                               uint16_t options_length, uint32_t length) noexcept {
   const auto total = static_cast<uint16_t>(sizeof(rte_tcp_hdr) + options_length + length);
   if (link_.room() == 0) return nullptr;
-  rte_mbuf* m = link_.allocate(static_cast<uint16_t>(kEtherIp + total));
+  rte_mbuf* m = link_.allocate(static_cast<uint16_t>(ip_.length() + total));
   if (m == nullptr) return nullptr;
   const uint32_t client = tuple / options_.ports;
   const uint32_t port = options_.first_port + (tuple - client * options_.ports);
-  uint8_t* at = ip_.write(m, options_.local + client, total);
+  uint8_t* at = ip_.write(m, options_.local.low + client, total);
   auto* tcp = reinterpret_cast<rte_tcp_hdr*>(at);
   tcp->src_port = rte_cpu_to_be_16(static_cast<uint16_t>(port));
   tcp->dst_port = rte_cpu_to_be_16(options_.port);
@@ -43,7 +43,7 @@ void TcpLoad::finish_frame(uint8_t* at, uint32_t tuple, uint32_t header, uint32_
                            uint32_t data_sum) noexcept {
   if (options_.checksum) {
     const uint64_t sum = uint64_t{ip_.pseudo_sum()} +
-                         sum32(options_.local + tuple / options_.ports) + header + length +
+                         sum32(options_.local.low + tuple / options_.ports) + header + length +
                          sum_bytes(at, header) + data_sum;
     reinterpret_cast<rte_tcp_hdr*>(at)->cksum = rte_cpu_to_be_16(static_cast<uint16_t>(~fold(sum)));
   }
@@ -55,7 +55,7 @@ void TcpLoad::send_syn(Connection& c, Tsc now) noexcept {
   c.sent_at = now;
   uint8_t* at = start_frame(c.tuple, c.snd_una, 0, RTE_TCP_SYN_FLAG, kSynOptions, 0);
   if (at == nullptr) return;
-  const auto mss = static_cast<uint16_t>(options_.mtu - 40);
+  const auto mss = static_cast<uint16_t>(largest_segment(options_));
   const uint8_t bytes[kSynOptions] = {
       2, 4, static_cast<uint8_t>(mss >> 8), static_cast<uint8_t>(mss), 1, 3, 3, kWindowShift};
   std::memcpy(at + sizeof(rte_tcp_hdr), bytes, sizeof bytes);

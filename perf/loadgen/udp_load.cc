@@ -24,7 +24,7 @@ class UdpLoad final : public Load {
   UdpLoad(const Options& options, Link& link)
       : options_(options),
         link_(link),
-        ip_(link.mac(), link.peer_mac(), options.peer, IPPROTO_UDP),
+        ip_(link.mac(), link.peer_mac(), options.local, options.peer, IPPROTO_UDP),
         pace_(options.rate),
         count_(options.count == 0 ? UINT64_MAX : options.count),
         window_(options.mode == Mode::udp_echo ? options.window : UINT32_MAX),
@@ -81,13 +81,13 @@ class UdpLoad final : public Load {
   Endpoint next_source() noexcept {
     if (++flow_ == options_.connections) flow_ = 0;
     const uint32_t client = flow_ / options_.ports;
-    return {options_.local + client,
+    return {options_.local.low + client,
             static_cast<uint16_t>(options_.first_port + (flow_ - client * options_.ports))};
   }
 
   bool send(Tsc due) noexcept {
     const auto length = static_cast<uint16_t>(options_.size + sizeof(rte_udp_hdr));
-    rte_mbuf* m = link_.allocate(static_cast<uint16_t>(kEtherIp + length));
+    rte_mbuf* m = link_.allocate(static_cast<uint16_t>(ip_.length() + length));
     if (m == nullptr) return false;
     const Endpoint source = next_source();
     uint8_t* at = ip_.write(m, source.address, length);
