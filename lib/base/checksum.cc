@@ -14,16 +14,30 @@ constexpr uint32_t fold64(uint64_t sum) {
   return static_cast<uint32_t>(sum);
 }
 
+template <class T>
+uint64_t take(const std::byte*& p) {
+  T word;
+  std::memcpy(&word, p, sizeof word);
+  p += sizeof word;
+  return word;
+}
+
 // Adds n < 32 bytes, the last of them alone if n is odd, then padded with zero (RFC 1071 1).
 uint64_t add_tail(const std::byte* p, size_t n, uint64_t sum) {
-  for (; n >= 4; p += 4, n -= 4) {
-    uint32_t word;
-    std::memcpy(&word, p, 4);
-    sum += word;
+  if ((n & 16) != 0) {
+    sum += take<uint32_t>(p);
+    sum += take<uint32_t>(p);
+    sum += take<uint32_t>(p);
+    sum += take<uint32_t>(p);
   }
-  uint32_t word = 0;
-  std::memcpy(&word, p, n);
-  return sum + word;
+  if ((n & 8) != 0) {
+    sum += take<uint32_t>(p);
+    sum += take<uint32_t>(p);
+  }
+  if ((n & 4) != 0) sum += take<uint32_t>(p);
+  if ((n & 2) != 0) sum += take<uint16_t>(p);
+  if ((n & 1) != 0) sum += take<uint8_t>(p);
+  return sum;
 }
 
 #ifdef __AVX2__

@@ -62,7 +62,10 @@ uint32_t host_mask(uint8_t length) { return length >= 32 ? 0 : UINT32_MAX >> len
 }  // namespace
 
 void InterfaceTable::add(Interface interface) {
-  for (const Prefix& prefix : interface.addresses) add_local(prefix.address);
+  for (const Prefix& prefix : interface.addresses) {
+    add_local(prefix.address);
+    add_broadcast(prefix);
+  }
   if (interface.vlan != 0) {
     const size_t at = interface.port * kTags + interface.vlan;
     if (of_vlan_.size() <= at) of_vlan_.resize((interface.port + 1) * kTags, kNone);
@@ -92,11 +95,18 @@ void InterfaceTable::reserve(uint16_t interface, size_t more_addresses) {
 void InterfaceTable::assign(uint16_t interface, const Prefix& address) noexcept {
   interfaces_[interface].addresses.push_back(address);
   add_local(address.address);
+  add_broadcast(address);
 }
 
 void InterfaceTable::add_local(const IpAddress& address) noexcept {
   local_.insert(std::upper_bound(local_.begin(), local_.end(), address), address);
   local_filter_ |= uint64_t{1} << (address.data()[15] & 63);
+}
+
+void InterfaceTable::add_broadcast(const Prefix& prefix) noexcept {
+  if (!prefix.address.is_v4()) return;
+  const uint32_t broadcast = prefix.address.v4_value() | host_mask(prefix.length);
+  broadcast_filter_ |= uint64_t{1} << (broadcast & 63);
 }
 
 void InterfaceTable::remove(uint16_t interface, const IpAddress& address) noexcept {
@@ -124,7 +134,7 @@ bool InterfaceTable::find_local(const IpAddress& address) const noexcept {
   return std::find(local_.begin(), local_.end(), address) != local_.end();
 }
 
-bool InterfaceTable::is_broadcast(const IpAddress& address, uint16_t interface) const noexcept {
+bool InterfaceTable::find_broadcast(const IpAddress& address, uint16_t interface) const noexcept {
   if (!address.is_v4()) return false;
   if (address.v4_value() == UINT32_MAX) return true;
   for (const Prefix& prefix : interfaces_[interface].addresses) {

@@ -62,7 +62,10 @@ class InterfaceTable {
     return (local_filter_ >> (address.data()[15] & 63) & 1) != 0 && find_local(address);
   }
   // Limited broadcast or the directed broadcast of a prefix of `interface`.
-  [[nodiscard]] bool is_broadcast(const IpAddress& address, uint16_t interface) const noexcept;
+  [[nodiscard]] bool is_broadcast(const IpAddress& address, uint16_t interface) const noexcept {
+    return (broadcast_filter_ >> (address.data()[15] & 63) & 1) != 0 &&
+           find_broadcast(address, interface);
+  }
   // Our address to use towards `destination` out of `interface`; nullptr: none of that family.
   // IPv4: the one whose prefix contains it with the longest match, else the first. IPv6: RFC 6724
   // 5, rules 1, 2, 3, 6 and 8, among the addresses of the interface (rule 5).
@@ -72,13 +75,17 @@ class InterfaceTable {
  private:
   static constexpr size_t kTags = 4096;
   void add_local(const IpAddress& address) noexcept;
+  void add_broadcast(const Prefix& prefix) noexcept;
   [[nodiscard]] bool find_local(const IpAddress& address) const noexcept;
+  [[nodiscard]] bool find_broadcast(const IpAddress& address, uint16_t interface) const noexcept;
   [[nodiscard]] const IpAddress* select_source_v6(const IpAddress& destination,
                                                   uint16_t interface) const noexcept;
   std::vector<Interface> interfaces_;
-  uint16_t loop_ = 0;              // index; as many as were added
-  std::vector<IpAddress> local_;   // sorted
-  uint64_t local_filter_ = 0;      // of what is in local_: bit by the last byte
+  uint16_t loop_ = 0;             // index; as many as were added
+  std::vector<IpAddress> local_;  // sorted
+  // Bits by the last byte of addresses: what is in local_, and what may be a broadcast address.
+  uint64_t local_filter_ = 0;
+  uint64_t broadcast_filter_ = uint64_t{1} << 63;
   std::vector<uint16_t> of_vlan_;  // by port and tag; empty without VLANs
 };
 

@@ -530,6 +530,15 @@ class StackCore {
     const ParsedPacket* parsed = nullptr;
     size_t count = 1;
   } run_;
+  // Where the last datagram of this burst went, if datagrams of all senders go there.
+  struct KnownUdp {
+    Endpoint local;
+    uint32_t socket = UdpTable::kNone;
+    [[nodiscard]] bool is_for(const ParsedPacket& p) const noexcept {
+      return socket != UdpTable::kNone && p.kind == PacketKind::udp && !p.fragment &&
+             p.destination_port == local.port && p.destination == local.address;
+    }
+  } known_udp_;
   // The current burst. Here, so that it is not cleared for each.
   struct Burst {
     std::array<ParsedPacket, kBurst> parsed;

@@ -168,7 +168,7 @@ void StackCore::lower_path_mtu(const IpAddress& destination, uint32_t mtu,
 Drop StackCore::icmp_error_udp(const wire::QuotedPacket& quoted, uint32_t mtu, int error) noexcept {
   const Endpoint local{quoted.source, quoted.source_port};
   const Endpoint remote{quoted.destination, quoted.destination_port};
-  const uint32_t index = udp_table_.find(local, remote);
+  const uint32_t index = udp_table_.find(local, remote).socket;
   if (index == UdpTable::kNone) return Drop::icmp_ignored;
   const bool connected = udp_table_.binding(index).remote == remote;
   if (error == EMSGSIZE) {

@@ -9,6 +9,7 @@ namespace postern {
 
 void StackCore::receive(std::span<const RxPacket> burst, Time now) noexcept {
   set_now(now);
+  known_udp_.socket = UdpTable::kNone;  // sockets have come and gone
   while (!burst.empty()) {
     const size_t n = std::min(burst.size(), kBurst);
     receive_some(burst.data(), n);
@@ -99,10 +100,12 @@ bool StackCore::forged(const ParsedPacket& p) const noexcept {
 Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {
   if (p.kind == PacketKind::arp) return arp_input(packet, p);
   if (flow != kNoFlow) return tcp_input(packet, p, flow);  // the key proves the destination ours
-  if (!interfaces_.is_local(p.destination)) return dispatch_to_many(packet, p);
+  const bool again = known_udp_.is_for(p);  // that destination is ours
+  if (!again && !interfaces_.is_local(p.destination)) return dispatch_to_many(packet, p);
   if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
   // Neighbor discovery has use for it: it is how a second owner of an address shows.
   if (p.kind != PacketKind::icmp && forged(p)) return Drop::ip_source_ours;
+  if (again) return udp_deliver(udp_[known_udp_.socket], packet, p);
   if (p.fragment) return fragment_input(packet, p);
   switch (p.kind) {
     case PacketKind::tcp:

@@ -35,6 +35,14 @@ class RxChain {
 
   // Copies `length` bytes to stream position `position` >= tail(). can_cover() was true.
   void store(ChunkPool& pool, uint32_t position, const std::byte* bytes, uint32_t length) noexcept;
+  // Where the next `length` bytes in order go if the last chunk has room for them and nothing is
+  // stored beyond tail(); else nullptr. advance_in_chunk() follows.
+  [[nodiscard]] std::byte* next_in_chunk(const ChunkPool& pool, uint32_t length) const noexcept {
+    if (first_ == 0 || write_ != last_ || seq_gt(stored_, tail_) || end_ - tail_ < length)
+      return nullptr;
+    return pool.payload(last_) + (tail_ - last_start_);
+  }
+  void advance_in_chunk(uint32_t length) noexcept { stored_ = tail_ = tail_ + length; }
   // Everything before `tail` has arrived.
   void advance_tail(const ChunkPool& pool, uint32_t tail) noexcept;
   // The application has read up to `head` <= tail().

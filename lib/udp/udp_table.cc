@@ -39,10 +39,7 @@ void UdpTable::insert(uint32_t socket, const UdpBinding& binding) noexcept {
   uint32_t& bucket = buckets_[node.hash & mask_];
   node.next = bucket;
   bucket = socket;
-  if (binding.remote.port != 0) {
-    ++connected_;
-    ++connected_on_port_[binding.local.port];
-  }
+  if (binding.remote.port != 0) ++connected_on_port_[binding.local.port];
 }
 
 void UdpTable::remove(uint32_t socket) noexcept {
@@ -50,45 +47,50 @@ void UdpTable::remove(uint32_t socket) noexcept {
   uint32_t* link = &buckets_[node.hash & mask_];
   while (*link != socket) link = &nodes_[*link].next;
   *link = node.next;
-  if (node.binding.remote.port != 0) {
-    --connected_;
-    --connected_on_port_[node.binding.local.port];
-  }
+  if (node.binding.remote.port != 0) --connected_on_port_[node.binding.local.port];
 }
 
-// Among several equal bindings `flow` chooses, the same for all datagrams of a flow.
-uint32_t UdpTable::find_exact(const Endpoint& local, const Endpoint& remote, bool is_v4,
-                              uint32_t flow) const noexcept {
-  const uint32_t hash = hash_of(local, remote);
-  const auto matches = [&](const Node& n) {
-    return n.hash == hash && n.binding.local == local && n.binding.remote == remote &&
-           !(is_v4 && n.binding.v6_only);
-  };
+// Among several equal bindings `remote` chooses, the same for all datagrams of a flow.
+UdpTable::Found UdpTable::find_equal(const Endpoint& local, const Endpoint& peer,
+                                     const Endpoint& remote, bool is_v4) const noexcept {
+  const uint32_t hash = hash_of(local, peer);
   uint32_t found = kNone;
   uint32_t count = 0;
+  uint32_t flow = 0;
   for (uint32_t i = buckets_[hash & mask_]; i != kNone; i = nodes_[i].next) {
-    if (!matches(nodes_[i])) continue;
+    const Node& n = nodes_[i];
+    if (n.hash != hash || n.binding.local != local || n.binding.remote != peer ||
+        (is_v4 && n.binding.v6_only)) {
+      continue;
+    }
     ++count;
-    if (flow % count == 0) found = i;  // with one socket: that one
+    if (count == 2) flow = hash_of(local, remote);
+    if (count == 1 || flow % count == 0) found = i;
   }
+  return {found, count == 1};
+}
+
+// Bound to the address, or to the port alone.
+UdpTable::Found UdpTable::find_bound(const Endpoint& local, const Endpoint& peer,
+                                     const Endpoint& remote) const noexcept {
+  const bool is_v4 = local.address.is_v4();
+  Found found = find_equal(local, peer, remote, is_v4);
+  if (found.socket == kNone && is_v4) {
+    found = find_equal({kAny4, local.port}, peer, remote, is_v4);
+  }
+  if (found.socket == kNone) found = find_equal({kAny6, local.port}, peer, remote, is_v4);
   return found;
 }
 
-uint32_t UdpTable::find(const Endpoint& local, const Endpoint& remote) const noexcept {
-  const bool is_v4 = local.address.is_v4();
-  const Endpoint any4{kAny4, local.port}, any6{kAny6, local.port};
-  const auto search = [&](const Endpoint& peer) {
-    const uint32_t flow = hash_of(local, remote);
-    uint32_t i = find_exact(local, peer, is_v4, flow);
-    if (i == kNone && is_v4) i = find_exact(any4, peer, is_v4, flow);
-    if (i == kNone) i = find_exact(any6, peer, is_v4, flow);
-    return i;
-  };
-  if (connected_ != 0) {
-    const uint32_t i = search(remote);
-    if (i != kNone) return i;
+UdpTable::Found UdpTable::find(const Endpoint& local, const Endpoint& remote) const noexcept {
+  const bool connected = connected_on(local.port);
+  if (connected) {
+    const Found found = find_bound(local, remote, remote);
+    if (found.socket != kNone) return {found.socket, false};
   }
-  return search({});
+  Found found = find_bound(local, {}, remote);
+  found.whoever_sends = found.whoever_sends && !connected;
+  return found;
 }
 
 }  // namespace postern

@@ -32,8 +32,12 @@ class UdpTable {
     return nodes_[socket].binding;
   }
 
-  // The socket for a datagram from `remote` to `local`, or kNone.
-  [[nodiscard]] uint32_t find(const Endpoint& local, const Endpoint& remote) const noexcept;
+  struct Found {
+    uint32_t socket = kNone;
+    bool whoever_sends = false;  // the answer is the same for every `remote`
+  };
+  // The socket for a datagram from `remote` to `local`.
+  [[nodiscard]] Found find(const Endpoint& local, const Endpoint& remote) const noexcept;
   // Calls visit(socket) for each that a datagram from `remote` to the group or broadcast address in
   // `local` is for: all that are bound to it or to the port alone, and not connected to another.
   template <class Visit>
@@ -57,8 +61,10 @@ class UdpTable {
     uint32_t hash = 0;
   };
   [[nodiscard]] uint32_t hash_of(const Endpoint& local, const Endpoint& remote) const noexcept;
-  [[nodiscard]] uint32_t find_exact(const Endpoint& local, const Endpoint& remote, bool is_v4,
-                                    uint32_t flow) const noexcept;
+  [[nodiscard]] Found find_equal(const Endpoint& local, const Endpoint& peer,
+                                 const Endpoint& remote, bool is_v4) const noexcept;
+  [[nodiscard]] Found find_bound(const Endpoint& local, const Endpoint& peer,
+                                 const Endpoint& remote) const noexcept;
 
   template <class Visit>
   void visit_equal(const Endpoint& local, const Endpoint& remote, bool is_v4, Visit& visit) const {
@@ -75,7 +81,6 @@ class UdpTable {
   std::vector<uint16_t> connected_on_port_;
   KeyedHash hash_;
   uint32_t mask_;
-  uint32_t connected_ = 0;
 };
 
 }  // namespace postern

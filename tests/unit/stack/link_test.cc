@@ -1,6 +1,7 @@
 // ARP, ICMP and UDP between two stacks.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -32,6 +33,21 @@ std::vector<std::byte> echo_request(size_t n, const IpAddress& from = kAddress[0
   const auto data = pattern(n);
   if (n != 0) std::memcpy(p, data.data(), n);
   wire::finish_checksum(l4, 8, n, from, kAddress[1], Protocol::icmp);
+  return frame;
+}
+
+std::vector<std::byte> udp_frame(const IpAddress& from, uint16_t from_port, uint16_t to_port,
+                                 const std::vector<std::byte>& payload) {
+  const auto length = static_cast<uint32_t>(payload.size());
+  std::vector<std::byte> frame(14 + 20 + 8 + length);
+  std::byte* p = frame.data();
+  p += wire::write_ethernet(p, kMac[1], kMac[0], wire::ether_type::ipv4);
+  p += wire::write_ip(
+      p,
+      {.source = from, .destination = kAddress[1], .protocol = 17, .payload_length = 8 + length});
+  wire::write_udp(p, from_port, to_port, length);
+  std::memcpy(p + 8, payload.data(), length);
+  wire::finish_checksum(p, 8, length, from, kAddress[1], Protocol::udp);
   return frame;
 }
 
@@ -234,6 +250,66 @@ TEST_F(Udp, AConnectedSocketHearsItsPeerOnly) {
   EXPECT_EQ(d->payload.size(), 4u);
   EXPECT_FALSE(client.receive_from(client_socket, net.now()).has_value());
   EXPECT_EQ(net.drops(0, Drop::udp_not_connected_peer), 1u);
+}
+
+// A burst is looked up once where it may be: not past another port, another address, a connected
+// socket or one that is gone.
+TEST_F(Udp, ABurstForSeveralSocketsReachesEach) {
+  net.on_turn = nullptr;
+  const SocketRef second = server.bind({kAddress[1], 9});
+  const SocketRef special = server.bind({kAddress[1], 9});
+  ASSERT_EQ(server.connect(special, {kAddress[0], 5000}, net.now()), 0);
+  const SocketRef stranger = client.bind({kAddress[0], 5001});
+  client.send_to(client_socket, to, pattern(1), net.now());
+  net.run_for(1s);  // the neighbor is known now
+  ASSERT_TRUE(server.receive_from(server_socket, net.now()).has_value());
+
+  const auto send = [&](SocketRef from, uint16_t port, size_t size) {
+    client.send_to(from, {kAddress[1], port}, pattern(size), net.now());
+  };
+  const auto sizes = [&](SocketRef at) {
+    std::vector<size_t> got;
+    while (auto d = server.receive_from(at, net.now())) {
+      EXPECT_EQ(d->payload, pattern(d->payload.size()));
+      got.push_back(d->payload.size());
+    }
+    return got;
+  };
+  for (size_t i = 0; i < 4; ++i) {
+    send(client_socket, 7, 10 + i);
+    send(stranger, 7, 20 + i);
+    send(client_socket, 9, 30 + i);
+    send(stranger, 9, 40 + i);
+    send(stranger, 10, 50 + i);
+  }
+  net.run_for(10ms);
+  using Sizes = std::vector<size_t>;
+  Sizes first = sizes(server_socket);
+  std::sort(first.begin(), first.end());
+  EXPECT_EQ(first, (Sizes{10, 11, 12, 13, 20, 21, 22, 23}));
+  EXPECT_EQ(sizes(special), (Sizes{30, 31, 32, 33}));
+  EXPECT_EQ(sizes(second), (Sizes{40, 41, 42, 43}));
+  EXPECT_EQ(net.drops(1, Drop::udp_no_socket), 4u);
+
+  send(client_socket, 7, 60);
+  server.close(server_socket, net.now());
+  net.run_for(10ms);
+  EXPECT_EQ(net.drops(1, Drop::udp_no_socket), 5u);
+  EXPECT_EQ(net.complaint(), "");
+}
+
+// From a broadcast address or from ourselves none is taken, also behind a good one in a burst.
+TEST_F(Udp, ForgedSourcesInABurstAreDroppedByName) {
+  net.on_turn = nullptr;
+  for (const uint32_t source : {0x0a0000ffU, kAddress[1].v4_value(), kAddress[0].v4_value()}) {
+    const auto datagram = udp_frame(IpAddress::v4(source), 5000, 7, pattern(20));
+    net.inject(1, udp_frame(kAddress[0], 5000, 7, pattern(20)));
+    net.inject(1, datagram);
+  }
+  net.run_for(1ms);
+  EXPECT_EQ(net.drops(1, Drop::ip4_bad_source), 1u);
+  EXPECT_EQ(net.drops(1, Drop::ip_source_ours), 1u);
+  EXPECT_EQ(net.counter(1, Counter::udp_rx_datagrams), 4u);
 }
 
 TEST_F(Udp, ReceiveLimitDropsByNameAndRecovers) {
