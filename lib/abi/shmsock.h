@@ -68,7 +68,8 @@
  * TRANSMIT EXTENTS. The client keeps payload anywhere in its transmit region and names it by
  * (offset, length) in SHM_OP_SEND. It must not change or reuse the bytes until tx_acked passes
  * them. Adjacent extents (the next starts where the last ended) are merged by the daemon; a slot
- * may have at most SHM_MAX_EXTENTS unmerged extents outstanding, SHM_MAX_OUTSTANDING bytes.
+ * may have at most SHM_MAX_EXTENTS unmerged extents outstanding (SHM_MAX_DATAGRAMS datagrams: more
+ * may be dropped) and SHM_MAX_OUTSTANDING bytes.
  *
  * SLOTS. The first `client_slots` of a channel are opened by the client (OPEN, bind), the rest by
  * the daemon (accepted connections). Whoever opens a slot chooses its generation, different from
@@ -120,7 +121,8 @@ enum {
   SHM_MAX_CHANNELS = 64,        /* workers an application can talk to */
   SHM_CHUNK_UNIT = 2048,        /* bytes; receive chunks are counted in these */
   SHM_CHUNK_LARGE_UNITS = 32,   /* the larger chunk: 64 KiB */
-  SHM_MAX_EXTENTS = 64,         /* unmerged transmit extents outstanding per slot */
+  SHM_MAX_EXTENTS = 64,         /* unmerged transmit extents outstanding per slot, of a stream */
+  SHM_MAX_DATAGRAMS = 512,      /* datagrams outstanding per slot */
   SHM_MAX_OUTSTANDING = 1 << 24 /* transmit bytes outstanding per slot */
 };
 

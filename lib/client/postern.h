@@ -45,10 +45,13 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct mmsghdr;
 
 #define POSTERN_VERSION_MAJOR 0
 #define POSTERN_VERSION_MINOR 1
@@ -102,9 +105,12 @@ POSTERN_API int postern_connect(int fd, const struct sockaddr* address, socklen_
 POSTERN_API ssize_t postern_send(int fd, const void* data, size_t length, int flags);
 POSTERN_API ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
                                    const struct sockaddr* to, socklen_t to_length);
-/* msg_name, msg_iov, and of datagrams msg_control: IP_PKTINFO (the source address; routes choose the
- * interface), IP_TOS, IP_TTL, IPV6_PKTINFO, IPV6_TCLASS, IPV6_HOPLIMIT; EINVAL for others. */
+/* msg_name, msg_iov, and of datagrams msg_control: IP_PKTINFO (the source address; routes choose
+ * the interface), IP_TOS, IP_TTL, IPV6_PKTINFO, IPV6_TCLASS, IPV6_HOPLIMIT; EINVAL for others. */
 POSTERN_API ssize_t postern_sendmsg(int fd, const struct msghdr* message, int flags);
+/* Several messages: returns how many were sent, -1 if none. struct mmsghdr is <sys/socket.h>'s with
+ * _GNU_SOURCE. */
+POSTERN_API int postern_sendmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags);
 
 /* flags of the receiving calls: MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, MSG_TRUNC. */
 POSTERN_API ssize_t postern_recv(int fd, void* data, size_t length, int flags);
@@ -113,6 +119,11 @@ POSTERN_API ssize_t postern_recvfrom(int fd, void* data, size_t length, int flag
 /* msg_name, msg_iov; msg_flags returns MSG_TRUNC and MSG_CTRUNC. msg_control of datagrams: what the
  * socket has asked for by IP_PKTINFO and the IP_RECV* and IPV6_RECV* options. */
 POSTERN_API ssize_t postern_recvmsg(int fd, struct msghdr* message, int flags);
+/* Several messages: returns how many were received, -1 if none. flags, further: MSG_WAITFORONE,
+ * after which only the first waits. The time limit (NULL: none) is looked at after each message, as
+ * on Linux. Datagrams that are there are taken all at once: the cheapest way to receive them. */
+POSTERN_API int postern_recvmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags,
+                                 struct timespec* limit);
 
 /* WITHOUT COPYING, streams only (EOPNOTSUPP). One thread at a time may do so in each direction of a
  * socket, and not receive or send otherwise in between.

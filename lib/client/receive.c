@@ -139,6 +139,44 @@ static int receive_stream(struct receiving* o) {
 
 /* ---- datagrams ---- */
 
+/* n bytes from `at` if they lie in one chunk, else NULL. */
+static const uint8_t* in_one_piece(const struct channel* ch, struct place* at, uint32_t n) {
+  const struct shm_chunk* chunk = chunk_at(ch, at->unit);
+  while (at->offset >= chunk->capacity) {
+    *at = (struct place){load(&chunk->next), at->offset - chunk->capacity};
+    chunk = chunk_at(ch, at->unit);
+  }
+  if (n > chunk->capacity - at->offset) return NULL;
+  return (const uint8_t*)(chunk + 1) + at->offset;
+}
+
+static uint32_t record_size(uint32_t payload) {
+  return ((uint32_t)sizeof(struct shm_datagram) + payload + 7) & ~UINT32_C(7);
+}
+
+/* Copies the header out, and as much of the payload as is wanted. Returns the record's size. */
+static uint32_t copy_datagram(const struct channel* ch, struct place* at, struct iter* it,
+                              size_t wanted, struct shm_datagram* header) {
+  const uint8_t* piece = in_one_piece(ch, at, sizeof *header);
+  if (piece != NULL) {
+    memcpy(header, piece, sizeof *header);
+    const uint32_t bytes = record_size(header->length);
+    const uint32_t n = header->length < wanted ? header->length : (uint32_t)wanted;
+    if (in_one_piece(ch, at, bytes) != NULL) {
+      iter_write(it, piece + sizeof *header, n);
+      at->offset += bytes;
+      return bytes;
+    }
+  }
+  const struct iovec vec = {.iov_base = header, .iov_len = sizeof *header};
+  walk(ch, at, &(struct iter){.vec = &vec, .count = 1}, sizeof *header);
+  const uint32_t bytes = record_size(header->length);
+  const uint32_t n = header->length < wanted ? header->length : (uint32_t)wanted;
+  walk(ch, at, it, n);
+  walk(ch, at, NULL, bytes - (uint32_t)sizeof *header - n);
+  return bytes;
+}
+
 /* Takes the datagram at the head of one slot of the socket; false if there is none. */
 static bool take_datagram(struct receiving* o, uint32_t index) {
   struct context* c = o->s.context;
@@ -147,20 +185,15 @@ static bool take_datagram(struct receiving* o, uint32_t index) {
   struct place at;
   if (available(ch, r, &at) == 0) return false;
   struct shm_datagram header;
-  const struct iovec vec = {.iov_base = &header, .iov_len = sizeof header};
-  struct iter it = {.vec = &vec, .count = 1};
-  walk(ch, &at, &it, sizeof header);
-  const uint32_t n = header.length < o->length ? header.length : (uint32_t)o->length;
-  walk(ch, &at, &o->it, n);
-  const uint32_t bytes = ((uint32_t)sizeof header + header.length + 7) & ~UINT32_C(7);
-  walk(ch, &at, NULL, bytes - (uint32_t)sizeof header - n);
+  const uint32_t bytes = copy_datagram(ch, &at, &o->it, o->length, &header);
   if (o->from != NULL) {
     address_write(o->from, o->from_length, (load_relaxed(&o->s.record->flags) & R_V6) != 0,
                   header.address, header.port, header.interface + 1U);
   }
   if (o->header != NULL) *o->header = header;
-  o->truncated = n < header.length;
-  o->done = (o->flags & MSG_TRUNC) != 0 ? header.length : n;
+  o->truncated = header.length > o->length;
+  o->done = header.length;
+  if (o->truncated && (o->flags & MSG_TRUNC) == 0) o->done = o->length;
   if ((o->flags & MSG_PEEK) == 0) {
     advance(r, &at, bytes);
     consumed(c, index);
@@ -168,20 +201,26 @@ static bool take_datagram(struct receiving* o, uint32_t index) {
   return true;
 }
 
+/* The next one of the socket's slots in turn. Under rx_lock. */
+static bool next_datagram(struct receiving* o) {
+  struct record* r = o->s.record;
+  uint32_t index = r->turn;
+  bool taken;
+  do {
+    taken = take_datagram(o, index);
+    const uint32_t next = load_relaxed(&record_at(o->s.context, index)->sibling);
+    index = next != NONE ? next : o->s.index;
+  } while (!taken && index != r->turn);
+  if (taken && (o->flags & MSG_PEEK) == 0) r->turn = index;
+  return taken;
+}
+
 static int receive_datagram(struct receiving* o) {
   struct context* c = o->s.context;
   struct record* r = o->s.record;
   rx_acquire(c, o->s.index);
   const bool alive = sock_alive(&o->s);
-  bool taken = false;
-  uint32_t index = alive ? r->turn : NONE;
-  while (alive && !taken) {
-    taken = take_datagram(o, index);
-    const uint32_t next = load_relaxed(&record_at(c, index)->sibling);
-    index = next != NONE ? next : o->s.index;
-    if (index == r->turn) break;
-  }
-  if (taken && (o->flags & MSG_PEEK) == 0) r->turn = index;
+  const bool taken = alive && next_datagram(o);
   lock_release(&r->rx_lock);
   if (!alive) return EBADF;
   if (taken) return 0;
@@ -256,23 +295,74 @@ ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags, struct so
   return receive_message(&o, fd);
 }
 
-ssize_t postern_recvmsg(int fd, struct msghdr* m, int flags) {
-  ENTER();
-  struct shm_datagram header = {0}; /* length and port stay 0 if there is none */
-  struct receiving o = {.it = {.vec = m->msg_iov, .count = m->msg_iovlen},
-                        .flags = flags,
-                        .from = m->msg_name,
-                        .from_length = &m->msg_namelen,
-                        .header = &header};
-  const ssize_t n = receive_message(&o, fd);
-  if (n < 0) return n;
-  m->msg_flags = o.truncated ? MSG_TRUNC : 0;
-  if (load_relaxed(&o.s.record->ancillary) != 0 && header.port != 0) {
-    if (ancillary_write(o.s.record, &header, m)) m->msg_flags |= MSG_CTRUNC;
+static struct receiving message_of(struct msghdr* m, struct shm_datagram* header, int flags) {
+  return (struct receiving){.it = {.vec = m->msg_iov, .count = m->msg_iovlen},
+                            .flags = flags,
+                            .from = m->msg_name,
+                            .from_length = &m->msg_namelen,
+                            .header = header};
+}
+
+static void finish_message(const struct receiving* o, struct msghdr* m) {
+  m->msg_flags = o->truncated ? MSG_TRUNC : 0;
+  if (load_relaxed(&o->s.record->ancillary) != 0 && o->header->port != 0) {
+    if (ancillary_write(o->s.record, o->header, m)) m->msg_flags |= MSG_CTRUNC;
   } else {
     m->msg_controllen = 0;
   }
+}
+
+ssize_t postern_recvmsg(int fd, struct msghdr* m, int flags) {
+  ENTER();
+  struct shm_datagram header = {0}; /* length and port stay 0 if there is none */
+  struct receiving o = message_of(m, &header, flags);
+  const ssize_t n = receive_message(&o, fd);
+  if (n >= 0) finish_message(&o, m);
   return n;
+}
+
+/* Datagrams that are there already, under one lock. Returns how many. */
+static unsigned take_many(const struct sock* s, struct mmsghdr* messages, unsigned count,
+                          int flags) {
+  unsigned done = 0;
+  rx_acquire(s->context, s->index);
+  for (; done < count && sock_alive(s); ++done) {
+    struct msghdr* m = &messages[done].msg_hdr;
+    struct shm_datagram header;
+    struct receiving o = message_of(m, &header, flags);
+    o.s = *s;
+    const ssize_t total = iov_total(m->msg_iov, m->msg_iovlen);
+    if (total < 0) break; /* whoever asks for this one alone is told why */
+    o.length = (size_t)total;
+    if (!next_datagram(&o)) break;
+    finish_message(&o, m);
+    messages[done].msg_len = (unsigned)o.done;
+  }
+  lock_release(&s->record->rx_lock);
+  return done;
+}
+
+int postern_recvmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags,
+                     struct timespec* limit) {
+  ENTER();
+  struct sock s;
+  if (sock_lookup(fd, &s) != 0) return -1;
+  const bool one_waits = (flags & MSG_WAITFORONE) != 0;
+  const bool take = limit == NULL && (load_relaxed(&s.record->flags) & R_STREAM) == 0 &&
+                    (flags & ~MSG_WAITFORONE & ~KNOWN_FLAGS) == 0 && (flags & MSG_PEEK) == 0;
+  const int64_t deadline =
+      limit != NULL ? now_ns() + limit->tv_sec * INT64_C(1000000000) + limit->tv_nsec : FOREVER;
+  unsigned done = 0;
+  while (done < count) {
+    const int now = (flags & ~MSG_WAITFORONE) | (one_waits && done != 0 ? MSG_DONTWAIT : 0);
+    if (take) done += take_many(&s, messages + done, count - done, now);
+    if (done == count) break;
+    const ssize_t n = postern_recvmsg(fd, &messages[done].msg_hdr, now);
+    if (n < 0) break;
+    messages[done++].msg_len = (unsigned)n;
+    if (deadline != FOREVER && now_ns() >= deadline) break;
+  }
+  return done != 0 || count == 0 ? (int)done : -1;
 }
 
 ssize_t postern_recv_borrow(int fd, struct iovec* spans, int* count, int flags) {

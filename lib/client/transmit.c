@@ -138,7 +138,7 @@ bool tx_writable(struct context* c, uint32_t index) {
   const uint32_t used = outstanding(r);
   if (used >= limit || limit - used < limit / 3) return false;
   if (load_relaxed(&r->tx_extents) >= SHM_MAX_EXTENTS) return false;
-  if (load_relaxed(&r->dgrams) >= SHM_MAX_EXTENTS) return false;
+  if (load_relaxed(&r->dgrams) >= SHM_MAX_DATAGRAMS) return false;
   return memory_left(c, index);
 }
 
@@ -242,7 +242,7 @@ static bool datagram_room(struct context* c, uint32_t index, uint32_t bytes) {
   struct channel* ch = channel_of(c, index);
   struct record* r = record_at(c, index);
   const uint32_t used = outstanding(r);
-  if (r->dgrams >= SHM_MAX_EXTENTS) return false;
+  if (r->dgrams >= SHM_MAX_DATAGRAMS) return false;
   if (used != 0 && used + bytes > load_relaxed(&r->sndbuf)) return false;
   if (r->tx_last != NONE) {
     const struct tx_unit* u = &ch->units[r->tx_last];
@@ -462,6 +462,17 @@ ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
 ssize_t postern_sendmsg(int fd, const struct msghdr* m, int flags) {
   ENTER();
   return send_message(fd, m, flags);
+}
+
+int postern_sendmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags) {
+  ENTER();
+  unsigned done = 0;
+  for (; done < count; ++done) {
+    const ssize_t n = send_message(fd, &messages[done].msg_hdr, flags);
+    if (n < 0) break;
+    messages[done].msg_len = (unsigned)n;
+  }
+  return done != 0 || count == 0 ? (int)done : -1;
 }
 
 /* ---- without copying ---- */

@@ -134,7 +134,7 @@ StackCore::StackCore(const StackConfig& config)
       tcp_(config.max_connections),
       udp_(config.max_udp_sockets),
       listeners_(config.max_listeners),
-      udp_sends_(std::max<uint32_t>(4096, config.max_udp_sockets)),
+      udp_sends_(std::max<uint32_t>(16384, config.max_udp_sockets)),
       apps_(std::make_unique<AppState[]>(config.max_apps)) {
   detaching_.reserve(config.max_apps);
   ctx_.config = &config_.tcp;

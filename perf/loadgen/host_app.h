@@ -3,6 +3,9 @@
 // other.
 #pragma once
 
+#include <sys/socket.h>
+#include <sys/uio.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -56,12 +59,17 @@ class HostApp {
   void accept_some(const Socket& listener);
   void serve_stream(Socket& s);
   void serve_datagrams(Socket& s);
+  void send_datagrams(int fd, size_t count);
+  void make_room(size_t message);
   void flush(Socket& s);
   void pour(Socket& s);
 
   postern_queue* queue_ = nullptr;
   std::vector<std::unique_ptr<Socket>> sockets_;  // by descriptor
-  std::vector<uint8_t> buffer_;
+  std::vector<uint8_t> buffer_;                   // kBurst datagrams, or the bytes of a stream
+  std::vector<mmsghdr> messages_;
+  std::vector<iovec> parts_;
+  std::vector<sockaddr_storage> peers_;
   HostCounters counters_;
   const bool v6_;
 };

@@ -44,29 +44,10 @@ EXPORT ssize_t readv(int fd, const struct iovec* vec, int count) {
   return postern_recvmsg(pd, &message, 0);
 }
 
-/* The first waits as the flags say, the others only if MSG_WAITFORONE is not set. The time limit is
- * looked at after each message, as Linux does. */
-static int receive_many(int pd, struct mmsghdr* messages, unsigned count, int flags,
-                        const struct timespec* limit) {
-  const int64_t deadline = limit != NULL
-                               ? clock_ns() + limit->tv_sec * INT64_C(1000000000) + limit->tv_nsec
-                               : NO_DEADLINE;
-  unsigned done = 0;
-  while (done < count) {
-    const int now = flags & ~MSG_WAITFORONE;
-    const bool rest = done != 0 && (flags & MSG_WAITFORONE) != 0;
-    const ssize_t n = postern_recvmsg(pd, &messages[done].msg_hdr, rest ? now | MSG_DONTWAIT : now);
-    if (n < 0) break;
-    messages[done++].msg_len = (unsigned)n;
-    if (deadline != NO_DEADLINE && clock_ns() >= deadline) break;
-  }
-  return done != 0 || count == 0 ? (int)done : -1;
-}
-
 EXPORT int recvmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags,
                     struct timespec* limit) {
   int pd;
-  return is_postern(fd, &pd) ? receive_many(pd, messages, count, flags, limit)
+  return is_postern(fd, &pd) ? postern_recvmmsg(pd, messages, count, flags, limit)
                              : real()->recvmmsg(fd, messages, count, flags, limit);
 }
 

@@ -72,6 +72,104 @@ TEST_F(ClientTest, DatagramBoundariesTruncationAndPeek) {
   EXPECT_EQ(errno, EAGAIN);
 }
 
+// Room for `count` messages of up to `size` bytes and the names of their senders.
+struct Messages {
+  Messages(size_t count, size_t size)
+      : bytes(count, std::vector<char>(size)), parts(count), names(count), all(count) {
+    for (size_t i = 0; i < count; ++i) {
+      parts[i] = {bytes[i].data(), size};
+      all[i].msg_hdr.msg_iov = &parts[i];
+      all[i].msg_hdr.msg_iovlen = 1;
+      all[i].msg_hdr.msg_name = &names[i];
+      all[i].msg_hdr.msg_namelen = sizeof names[i];
+    }
+  }
+  std::vector<std::vector<char>> bytes;
+  std::vector<iovec> parts;
+  std::vector<sockaddr_in> names;
+  std::vector<mmsghdr> all;
+};
+
+TEST_F(ClientTest, ManyDatagramsInOneCall) {
+  constexpr unsigned kCount = 300;
+  const int server = bound_udp(57);
+  const int client = udp();
+  const int size = 1 << 20;
+  ASSERT_EQ(postern_setsockopt(client, SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
+  ASSERT_EQ(postern_setsockopt(server, SOL_SOCKET, SO_RCVBUF, &size, sizeof size), 0);
+  const timeval patience{5, 0};  // instead of for ever, should one be lost
+  ASSERT_EQ(postern_setsockopt(server, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+  const auto size_of = [](unsigned i) { return sizeof i + i % 120; };
+  Messages out(kCount, 200);
+  for (unsigned i = 0; i < kCount; ++i) {
+    out.bytes[i] = pattern_bytes(i, size_of(i));
+    std::memcpy(out.bytes[i].data(), &i, sizeof i);
+    out.parts[i] = {out.bytes[i].data(), out.bytes[i].size()};
+    out.names[i] = address("10.0.0.2", 57);
+  }
+  ASSERT_EQ(postern_sendmmsg(client, out.all.data(), kCount, 0), static_cast<int>(kCount))
+      << strerror(errno);
+  EXPECT_EQ(out.all[7].msg_len, 11u);
+
+  // From two workers they come in an order of their own.
+  Messages in(64, 100);
+  std::vector<bool> seen(kCount);
+  for (unsigned got = 0; got < kCount;) {
+    const int n = postern_recvmmsg(server, in.all.data(), 64, MSG_WAITFORONE, nullptr);
+    ASSERT_GT(n, 0) << strerror(errno) << " after " << got;
+    for (unsigned j = 0; j < static_cast<unsigned>(n); ++j, ++got) {
+      unsigned i = 0;
+      std::memcpy(&i, in.bytes[j].data(), sizeof i);
+      ASSERT_LT(i, kCount);
+      EXPECT_FALSE(seen[i]) << i;
+      seen[i] = true;
+      const auto length = static_cast<unsigned>(std::min<size_t>(size_of(i), 100));
+      EXPECT_EQ(in.all[j].msg_len, length);
+      EXPECT_EQ(in.all[j].msg_hdr.msg_flags, size_of(i) > 100 ? MSG_TRUNC : 0);
+      EXPECT_EQ(in.names[j].sin_addr.s_addr, inet_addr("10.0.0.1"));
+      EXPECT_TRUE(
+          std::equal(in.bytes[j].begin(), in.bytes[j].begin() + length, out.bytes[i].begin()));
+    }
+  }
+  EXPECT_EQ(postern_recvmmsg(server, in.all.data(), 64, MSG_DONTWAIT, nullptr), -1);
+  EXPECT_EQ(errno, EAGAIN);
+  EXPECT_EQ(postern_recvmmsg(server, in.all.data(), 0, MSG_DONTWAIT, nullptr), 0);
+  EXPECT_EQ(postern_recvmmsg(server, in.all.data(), 64, 1 << 27, nullptr), -1);
+  EXPECT_TRUE(eventually([&] { return tx_used() == 0 && daemon_->stats().rx_units_used == 0; }));
+}
+
+TEST_F(ClientTest, ManyDatagramsWaitForAllOrForTheTime) {
+  const int server = bound_udp(58);
+  const int client = udp();
+  const sockaddr_in to = address("10.0.0.2", 58);
+  std::thread sender([&] {
+    for (int i = 0; i < 3; ++i) {
+      std::this_thread::sleep_for(10ms);
+      EXPECT_EQ(postern_sendto(client, "abc", 3, 0, generic(to), sizeof to), 3);
+    }
+  });
+  Messages in(3, 10);
+  EXPECT_EQ(postern_recvmmsg(server, in.all.data(), 3, 0, nullptr), 3) << strerror(errno);
+  sender.join();
+  // The time is looked at after a message: the second does not wait for a third.
+  ASSERT_EQ(postern_sendto(client, "abc", 3, 0, generic(to), sizeof to), 3);
+  timespec none{};
+  EXPECT_EQ(postern_recvmmsg(server, in.all.data(), 3, 0, &none), 1);
+}
+
+TEST_F(ClientTest, ManyMessagesOfAStream) {
+  const Pair p = connected();
+  Messages out(2, 4);
+  for (auto& m : out.all) m.msg_hdr.msg_name = nullptr, m.msg_hdr.msg_namelen = 0;
+  std::copy_n("abcd", 4, out.bytes[0].begin());
+  std::copy_n("efgh", 4, out.bytes[1].begin());
+  ASSERT_EQ(postern_sendmmsg(p.a, out.all.data(), 2, 0), 2);
+  Messages in(2, 4);
+  for (auto& m : in.all) m.msg_hdr.msg_name = nullptr, m.msg_hdr.msg_namelen = 0;
+  EXPECT_EQ(postern_recvmmsg(p.b, in.all.data(), 2, MSG_WAITALL, nullptr), 2);
+  EXPECT_EQ(std::string(in.bytes[0].data(), 4) + std::string(in.bytes[1].data(), 4), "abcdefgh");
+}
+
 TEST_F(ClientTest, DatagramErrorsArePendingOnce) {
   const int client = udp();
   const sockaddr_in to = address("10.0.0.2", 55);
