@@ -9,6 +9,7 @@
 enum {
   DRAIN_BATCH = 256,    /* events taken before event_head is published */
   REPORT_AT = 16384,    /* bytes consumed and not reported that are worth a command */
+  AHEAD = 4,            /* entries of the command ring */
   LOOKS_PER_CLOCK = 64, /* drains that found nothing, between looks at the clock */
   LOOK_AT_SESSION_NS = 100000000
 };
@@ -68,6 +69,8 @@ static void command_end(struct context* c, struct channel* ch, const struct comm
                         uint32_t slot, uint32_t generation, uint32_t rx_head) {
   const uint32_t i = ch->shared->command_tail;
   struct shm_command* e = &ch->commands[i & ch->command_mask];
+  /* The worker has read its line since: have it back before it is written. */
+  __builtin_prefetch(&ch->commands[(i + AHEAD) & ch->command_mask], 1);
   e->op = command->op;
   e->flags = command->flags;
   e->arg = command->arg;

@@ -209,16 +209,11 @@ int WorkerApps::perform(App& app, SocketRef socket, const shm_command& c, Time n
       return stack_.open_tcp(socket, now);
     case SHM_OP_CONNECT:
       return connect(app, socket, now);
-    case SHM_OP_SEND: {
-      const int error = stack_.consumed(socket, c.rx_head, now);
-      if (error != 0) return error;
+    case SHM_OP_SEND:
       return stack_.send(socket, c.offset, c.length, (c.flags & SHM_CMD_MORE) != 0,
-                         (c.flags & SHM_CMD_WANT_TX) != 0, now);
-    }
-    case SHM_OP_SENDTO: {
-      const int error = stack_.consumed(socket, c.rx_head, now);
-      return error != 0 ? error : send_datagram(app, socket, c, now);
-    }
+                         (c.flags & SHM_CMD_WANT_TX) != 0, now, &c.rx_head);
+    case SHM_OP_SENDTO:
+      return send_datagram(app, socket, c, now);
     case SHM_OP_RECEIVED:
       return stack_.consumed(socket, c.rx_head, now);
     case SHM_OP_SHUTDOWN:
@@ -261,7 +256,7 @@ int WorkerApps::send_datagram(App& app, SocketRef socket, const shm_command& c, 
   if (!app.channel->datagram(c, &d)) return 0;  // the channel knows why
   return stack_.send_datagram(socket, c.length, c.offset + sizeof(shm_datagram), d.length,
                               IpAddress::v6(d.local), endpoint(d.address, d.port), d.tos, d.ttl,
-                              now, (c.flags & SHM_CMD_WANT_TX) != 0, d.interface);
+                              now, (c.flags & SHM_CMD_WANT_TX) != 0, d.interface, &c.rx_head);
 }
 
 // The socket never came to be, so the stack has no event for it.

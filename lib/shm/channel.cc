@@ -70,6 +70,7 @@ bool Channel::next_command(shm_command* out) noexcept {
     const uint32_t before = command_lapped_ ? expected - (command_mask_ + 1) : 0;
     return seq == before ? false : refuse("command ring: impossible sequence word");
   }
+  __builtin_prefetch(commands_ + ((command_index_ + kAhead) & command_mask_));
   copy_words(out, entry, sizeof *out);
   ++command_index_;
   if (command_index_ == command_mask_ + 1) command_lapped_ = true;

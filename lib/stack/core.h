@@ -84,11 +84,11 @@ class StackCore {
   int open_tcp(SocketRef ref, Time now) noexcept;
   int connect(SocketRef ref, const Endpoint& local, const Endpoint& remote, Time now,
               uint16_t zone) noexcept;
-  int send(SocketRef ref, uint64_t offset, uint32_t length, bool more, bool want_tx,
-           Time now) noexcept;
+  int send(SocketRef ref, uint64_t offset, uint32_t length, bool more, bool want_tx, Time now,
+           const uint32_t* rx_head) noexcept;
   int send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
                     const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
-                    Time now, bool want_tx, uint16_t zone) noexcept;
+                    Time now, bool want_tx, uint16_t zone, const uint32_t* rx_head) noexcept;
   int consumed(SocketRef ref, uint32_t rx_head, Time now) noexcept;
   int shutdown(SocketRef ref, bool read, bool write, Time now) noexcept;
   int close(SocketRef ref, bool abort, uint32_t rx_head, Time now) noexcept;
@@ -402,6 +402,9 @@ class StackCore {
   void build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
   std::byte* build_headers(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
   void build_common(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
+  // All but the length, of a frame of common_frame.h.
+  void describe_common(TxFrame& frame, uint16_t interface, Protocol protocol,
+                       uint32_t l4_length) const noexcept;
   [[nodiscard]] size_t cut_output(std::span<TxFrame> frames) noexcept;
   uint32_t copy_payload(TcpSocket& socket, uint32_t position, uint32_t length, std::byte* out,
                         bool checksum) noexcept;
@@ -411,6 +414,8 @@ class StackCore {
   // Builds the next frame of a datagram; true: *frame is to be sent. *done: all of it is built.
   [[nodiscard]] bool udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame,
                                bool* done) noexcept;
+  // The next datagram to `frame` if it can go the way of the last one, unfragmented.
+  [[nodiscard]] bool udp_common(UdpSocket& socket, const UdpSend& item, TxFrame& frame) noexcept;
   void udp_sent(UdpSocket& socket) noexcept;
   [[nodiscard]] int udp_route(const UdpSocket& socket, const UdpSend& item, Path* path,
                               IpAddress* source) noexcept;
@@ -424,6 +429,7 @@ class StackCore {
                                     UdpSend* item) noexcept;
   [[nodiscard]] bool udp_queue(UdpSocket& socket, const UdpSend& item) noexcept;
   void udp_lost(UdpSocket& socket, uint32_t record_bytes) noexcept;
+  [[nodiscard]] int consume(Socket& socket, uint32_t rx_head) noexcept;
   void discard_unread(TcpSocket& socket) noexcept;
 
   // ---- sockets.cc ----
@@ -530,6 +536,15 @@ class StackCore {
     const ParsedPacket* parsed = nullptr;
     size_t count = 1;
   } run_;
+  // The way of the last datagram of this egress() to a neighbor whose address is known, IPv4.
+  struct KnownWay {
+    IpAddress to;  // any: none
+    IpAddress asked, source;
+    uint32_t mtu = 0;
+    uint16_t interface = 0;
+    uint16_t zone = 0;
+    MacAddress mac;
+  } known_way_;
   // Where the last datagram of this burst went, if datagrams of all senders go there.
   struct KnownUdp {
     Endpoint local;

@@ -100,7 +100,7 @@ bool StackCore::forged(const ParsedPacket& p) const noexcept {
 Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {
   if (p.kind == PacketKind::arp) return arp_input(packet, p);
   if (flow != kNoFlow) return tcp_input(packet, p, flow);  // the key proves the destination ours
-  const bool again = known_udp_.is_for(p);  // that destination is ours
+  const bool again = known_udp_.is_for(p);                 // that destination is ours
   if (!again && !interfaces_.is_local(p.destination)) return dispatch_to_many(packet, p);
   if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
   // Neighbor discovery has use for it: it is how a second owner of an address shows.

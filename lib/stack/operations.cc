@@ -95,10 +95,11 @@ void StackCore::udp_connect(UdpSocket& socket, const Endpoint& remote, uint16_t 
 // ---- sending ----
 
 int StackCore::send(SocketRef ref, uint64_t offset, uint32_t length, bool more, bool want_tx,
-                    Time now) noexcept {
+                    Time now, const uint32_t* rx_head) noexcept {
   set_now(now);
   auto* socket = find_kind<TcpSocket>(ref, SocketKind::tcp);
   if (socket == nullptr || socket->closed) return ESTALE;
+  if (rx_head != nullptr && consume(*socket, *rx_head) != 0) return EPROTO;
   if (!apps_[ref.app].range_ok(offset, length)) return EPROTO;
   socket->want_tx = want_tx;
   if (length != 0) {
@@ -129,10 +130,12 @@ int StackCore::send(SocketRef ref, uint64_t offset, uint32_t length, bool more, 
 
 int StackCore::send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
                              const IpAddress& local, const Endpoint& remote, uint8_t tos,
-                             uint8_t ttl, Time now, bool want_tx, uint16_t zone) noexcept {
+                             uint8_t ttl, Time now, bool want_tx, uint16_t zone,
+                             const uint32_t* rx_head) noexcept {
   set_now(now);
   auto* socket = find_kind<UdpSocket>(ref, SocketKind::udp);
   if (socket == nullptr || socket->closed) return ESTALE;
+  if (rx_head != nullptr && consume(*socket, *rx_head) != 0) return EPROTO;
   if (!apps_[ref.app].range_ok(offset, length)) return EPROTO;
   socket->want_tx = want_tx;
   const uint64_t outstanding = socket->tx_tail - socket->tx_acked;
@@ -197,16 +200,20 @@ void StackCore::udp_lost(UdpSocket& socket, uint32_t record_bytes) noexcept {
 // ---- receiving ----
 
 int StackCore::consumed(SocketRef ref, uint32_t rx_head, Time now) noexcept {
+  set_now(now);
   Socket* socket = find_socket(ref);
   if (socket == nullptr || socket->closed) return ESTALE;
-  RxChain& rx = socket->rx;
+  return consume(*socket, rx_head);
+}
+
+int StackCore::consume(Socket& socket, uint32_t rx_head) noexcept {
+  RxChain& rx = socket.rx;
   if (seq_le(rx_head, rx.head())) return 0;
   if (seq_gt(rx_head, rx.tail())) return EPROTO;
-  rx.consume(apps_[ref.app].pool, rx_head);
-  if (socket->kind != SocketKind::tcp) return 0;
-  auto& tcp = static_cast<TcpSocket&>(*socket);
+  rx.consume(apps_[socket.app].pool, rx_head);
+  if (socket.kind != SocketKind::tcp) return 0;
+  auto& tcp = static_cast<TcpSocket&>(socket);
   if (tcp.network_done) return 0;
-  set_now(now);
   tcp.tcp.on_consumed(tcp_context(tcp), rx_head);
   if (tcp.tcp.wants_output()) make_ready(tcp);
   return 0;

@@ -30,14 +30,14 @@ int Stack::connect(SocketRef socket, const Endpoint& local, const Endpoint& remo
   return core_->connect(socket, local, remote, now, zone);
 }
 int Stack::send(SocketRef socket, uint64_t offset, uint32_t length, bool more, bool want_tx,
-                Time now) noexcept {
-  return core_->send(socket, offset, length, more, want_tx, now);
+                Time now, const uint32_t* rx_head) noexcept {
+  return core_->send(socket, offset, length, more, want_tx, now, rx_head);
 }
 int Stack::send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,
                          const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
-                         Time now, bool want_tx, uint16_t zone) noexcept {
+                         Time now, bool want_tx, uint16_t zone, const uint32_t* rx_head) noexcept {
   return core_->send_datagram(socket, record_bytes, offset, length, local, remote, tos, ttl, now,
-                              want_tx, zone);
+                              want_tx, zone, rx_head);
 }
 int Stack::consumed(SocketRef socket, uint32_t rx_head, Time now) noexcept {
   return core_->consumed(socket, rx_head, now);

@@ -239,13 +239,15 @@ class Stack {
   int open_tcp(SocketRef socket, Time now) noexcept;
   int connect(SocketRef socket, const Endpoint& local, const Endpoint& remote, Time now,
               uint16_t zone = 0) noexcept;
-  int send(SocketRef socket, uint64_t offset, uint32_t length, bool more, bool want_tx,
-           Time now) noexcept;
+  // `rx_head` of both sends: consumed() as well, before; nullptr: not.
+  int send(SocketRef socket, uint64_t offset, uint32_t length, bool more, bool want_tx, Time now,
+           const uint32_t* rx_head = nullptr) noexcept;
   // The record's header was copied and validated by the caller; offset names the payload. A
   // datagram that cannot be sent is lost (counted), its record_bytes are given back all the same.
   int send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,
                     const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
-                    Time now, bool want_tx = false, uint16_t zone = 0) noexcept;
+                    Time now, bool want_tx = false, uint16_t zone = 0,
+                    const uint32_t* rx_head = nullptr) noexcept;
   // A position before the last one is ignored; one beyond what was delivered is a violation.
   int consumed(SocketRef socket, uint32_t rx_head, Time now) noexcept;
   int shutdown(SocketRef socket, bool read, bool write, Time now) noexcept;

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "base/checksum.h"
+#include "stack/common_frame.h"
 #include "stack/core.h"
-#include "stack/tcp_frame.h"
 #include "wire/build.h"
 
 namespace postern {
@@ -147,7 +147,7 @@ std::byte* StackCore::build_headers(TcpSocket& socket, const TcpSegment& segment
   return l4;
 }
 
-// The same for what almost every segment is (tcp_frame.h).
+// The same for what almost every segment is (common_frame.h).
 void StackCore::build_common(TcpSocket& socket, const TcpSegment& segment,
                              TxFrame& frame) noexcept {
   const Interface& interface = interfaces_[socket.interface];
@@ -160,21 +160,27 @@ void StackCore::build_common(TcpSocket& socket, const TcpSegment& segment,
                             .tos = static_cast<uint8_t>((socket.tos & 0xfc) | segment.ecn),
                             .ttl = socket.ttl,
                             .offload_ip_checksum = offloads.ip_checksum});
+  describe_common(frame, socket.interface, Protocol::tcp, headers.length - kCommonL4);
   frame.length = headers.length + segment.length;
-  frame.interface = socket.interface;
-  frame.tso_mss = 0;
-  frame.l2_length = kCommonL3;
-  frame.l3_length = kCommonL4 - kCommonL3;
-  frame.l4_length = static_cast<uint8_t>(headers.length - kCommonL4);
-  frame.protocol = static_cast<uint8_t>(Protocol::tcp);
-  frame.is_v6 = false;
-  frame.needs_ip_checksum = offloads.ip_checksum;
-  frame.needs_l4_checksum = offloads.l4_checksum;
   const uint32_t payload = segment.length == 0
                                ? 0
                                : copy_payload(socket, segment.tx_position, segment.length,
                                               frame.data + headers.length, !offloads.l4_checksum);
   finish_common_checksum(frame.data, headers, payload, offloads.l4_checksum);
+}
+
+void StackCore::describe_common(TxFrame& frame, uint16_t interface, Protocol protocol,
+                                uint32_t l4_length) const noexcept {
+  const TxOffloads& offloads = interfaces_[interface].offloads;
+  frame.interface = interface;
+  frame.tso_mss = 0;
+  frame.l2_length = kCommonL3;
+  frame.l3_length = kCommonL4 - kCommonL3;
+  frame.l4_length = static_cast<uint8_t>(l4_length);
+  frame.protocol = static_cast<uint8_t>(protocol);
+  frame.is_v6 = false;
+  frame.needs_ip_checksum = offloads.ip_checksum;
+  frame.needs_l4_checksum = offloads.l4_checksum;
 }
 
 // One pass over the payload. Extents were checked against the transmit region when they were

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/checksum.h"
+#include "stack/common_frame.h"
 #include "stack/core.h"
 #include "udp/datagram.h"
 #include "wire/build.h"
@@ -20,6 +21,11 @@ size_t StackCore::udp_output(UdpSocket& socket, std::span<TxFrame> frames) noexc
   for (size_t tries = 0; tries < kTurn && n < frames.size(); ++tries) {
     if (socket.send_head == kNoIndex) break;
     UdpSend& item = udp_sends_[socket.send_head];
+    if (udp_common(socket, item, frames[n])) {
+      ++n;
+      udp_sent(socket);
+      continue;
+    }
     bool done = true;
     if (udp_frame(socket, item, frames[n], &done)) ++n;
     if (done) udp_sent(socket);
@@ -31,6 +37,40 @@ size_t StackCore::udp_output(UdpSocket& socket, std::span<TxFrame> frames) noexc
     udp_drained(socket);
   }
   return n;
+}
+
+bool StackCore::udp_common(UdpSocket& socket, const UdpSend& item, TxFrame& frame) noexcept {
+  const KnownWay& way = known_way_;
+  if (way.to != item.remote.address || way.to.is_any() || way.asked != item.local ||
+      way.zone != item.zone || item.sent != 0 ||
+      kCommonL4 - kCommonL3 + kCommonUdp + item.length > way.mtu ||
+      socket.mtu_discover == MtuDiscover::probe) {
+    return false;
+  }
+  const Interface& interface = interfaces_[way.interface];
+  const TxOffloads& offloads = interface.offloads;
+  const std::byte* const payload = apps_[socket.app].memory().tx_pool + item.offset;
+  std::byte* const out = frame.data + kCommonL4 + kCommonUdp;
+  uint32_t sum = 0;
+  if (offloads.l4_checksum) {
+    std::memcpy(out, payload, item.length);
+  } else {
+    sum = copy_and_checksum(out, payload, item.length);
+  }
+  const Endpoint local{way.source, udp_table_.binding(udp_.index_of(&socket)).local.port};
+  const uint8_t ttl = item.ttl != 0 ? item.ttl : socket.ttl;
+  write_common_datagram(frame.data, {local, item.remote, item.length}, sum, offloads.l4_checksum,
+                        {.destination = way.mac,
+                         .source = interface.mac,
+                         .id = next_ip_id(),
+                         .tos = item.tos != 0 ? item.tos : socket.tos,
+                         .ttl = ttl != 0 ? ttl : default_ttl(way.interface, false),
+                         .dont_fragment = socket.mtu_discover != MtuDiscover::dont,
+                         .offload_ip_checksum = offloads.ip_checksum});
+  describe_common(frame, way.interface, Protocol::udp, kCommonUdp);
+  frame.length = kCommonL4 + kCommonUdp + item.length;
+  counters.add(Counter::udp_tx_datagrams);
+  return true;
 }
 
 // The datagram at the head of the queue is gone: its storage belongs to the application again.
@@ -128,7 +168,15 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
   frame.l4_length = kUdpHeader;
   udp_payload(socket, item, offset, here, l4, source, frame, offloads.l4_checksum && whole);
   if (*done) counters.add(Counter::udp_tx_datagrams);
-  if (!path.many) return place_frame(frame, path);
+  if (!path.many) {
+    if (path.resolution == NeighborTable::Resolution::resolved && !is_v6 && !routes_->shares() &&
+        interfaces_[path.interface].vlan == 0) {
+      known_way_ = {
+          item.remote.address,          item.local, source, mtu, path.interface, item.zone,
+          neighbors_.mac(path.neighbor)};
+    }
+    return place_frame(frame, path);
+  }
   if (offset == 0) loop_to_members(socket, item, source, path.interface);
   std::memcpy(frame.data, many_mac(item.remote.address).bytes.data(), 6);
   return fields.ttl != 0;  // RFC 1112 6.1: one of 0 does not leave the host

@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 BASELINE = HERE / 'baseline.json'
 TOLERANCE = 0.03
 SKIP = 77  # what Meson takes for "could not be run here"
-UNITS = {'idle': 'turn', 'udp_receive': 'datagram', 'bulk_in': '1448 bytes',
+UNITS = {'idle': 'turn', 'udp_receive': 'datagram', 'udp_echo': 'datagram', 'bulk_in': '1448 bytes',
          'bulk_out': '1448 bytes', 'connect': 'cycle'}
 
 

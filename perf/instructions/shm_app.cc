@@ -169,10 +169,35 @@ void ShmApp::read_datagrams(uint32_t slot, Socket& s) {
   while (s.rx_tail != s.rx_head) {
     shm_datagram header;
     copy_out(s, reinterpret_cast<std::byte*>(&header), sizeof header);
-    copy_out(s, nullptr, (header.length + 7) / 8 * 8);
+    const uint32_t payload = (header.length + 7) / 8 * 8;
     ++received_;
+    if (mode_ == AppMode::echo) {
+      send_back(slot, s, header, payload);
+    } else {
+      copy_out(s, nullptr, payload);
+    }
   }
+  if (mode_ == AppMode::echo) return;
   next_command(SHM_OP_RECEIVED, slot);
+  submit();
+}
+
+// Records of one size: none straddles the ring's end.
+void ShmApp::send_back(uint32_t slot, Socket& s, const shm_datagram& header, uint32_t payload) {
+  const auto length = static_cast<uint32_t>(sizeof header) + payload;
+  uint64_t at = uint64_t{slot} * kRing + s.tx_tail % (kRing / length * length);
+  shm_datagram out{};
+  out.length = header.length;
+  out.port = header.port;
+  out.is_v6 = header.is_v6;
+  std::memcpy(out.address, header.address, sizeof out.address);
+  std::memcpy(tx_pool_ + at, &out, sizeof out);
+  copy_out(s, tx_pool_ + at + sizeof out, payload);
+  shm_command& c = next_command(SHM_OP_SENDTO, slot);
+  c.offset = at;
+  c.length = length;
+  s.tx_tail += length;
+  ++sent_;
   submit();
 }
 

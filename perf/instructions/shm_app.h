@@ -52,6 +52,7 @@ class ShmApp {
   void on_update(const shm_event& event, Socket& socket);
   void read_stream(uint32_t slot, Socket& socket);
   void read_datagrams(uint32_t slot, Socket& socket);
+  void send_back(uint32_t slot, Socket& socket, const shm_datagram& header, uint32_t payload);
   void copy_out(Socket& socket, std::byte* out, uint32_t length);
   void write(uint32_t slot, Socket& socket, uint32_t length);
   void fill(uint32_t slot, Socket& socket);

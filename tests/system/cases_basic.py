@@ -140,7 +140,7 @@ def closed_udp_port_is_counted(world):
             sock.recv(100)
         except (TimeoutError, ConnectionRefusedError):
             pass
-    assert "udp_no_socket" in world.cli("drops")
+    wait_until(lambda: "udp_no_socket" in world.cli("drops"), 5, "the drop is counted")
 
 
 @case

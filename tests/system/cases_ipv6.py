@@ -209,7 +209,7 @@ def closed_udp_port_is_refused(world):
             pass
         else:
             raise AssertionError("no port unreachable")
-    assert "udp_no_socket" in world.cli("drops")
+    wait_until(lambda: "udp_no_socket" in world.cli("drops"), 5, "the drop is counted")
 
 
 # ---- TCP ----

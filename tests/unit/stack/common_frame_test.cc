@@ -1,5 +1,5 @@
 // The common frame's writer against the general ones, byte for byte.
-#include "stack/tcp_frame.h"
+#include "stack/common_frame.h"
 
 #include <gtest/gtest.h>
 
@@ -100,6 +100,45 @@ TEST(CommonFrame, IsWhatTheGeneralWritersWrite) {
           << (c.offload_ip ? ", IP offload" : "") << (c.offload_l4 ? ", TCP offload" : "");
     }
     EXPECT_EQ(written[n], std::byte{0x5a}) << "wrote beyond its headers";
+  }
+}
+
+TEST(CommonFrame, OfADatagramIsWhatTheGeneralWritersWrite) {
+  Random random(20261126);
+  for (int round = 0; round < 100000; ++round) {
+    const Case c = random_case(random);
+    const Endpoint local{c.key.local, c.key.local_port}, remote{c.key.remote, c.key.remote_port};
+    const uint32_t length = c.segment.length;
+    const bool dont_fragment = random.chance(0.5);
+    std::array<std::byte, 44> expected, written;
+    expected.fill(std::byte{0x5a});
+    written.fill(std::byte{0x5a});
+    std::byte* p = expected.data();
+    p += wire::write_ethernet(p, kTo, kFrom, wire::ether_type::ipv4);
+    p += wire::write_ip(p, {.source = local.address,
+                            .destination = remote.address,
+                            .protocol = 17,
+                            .ttl = c.ttl,
+                            .tos = c.tos,
+                            .dont_fragment = dont_fragment,
+                            .id = c.id,
+                            .payload_length = 8 + length,
+                            .offload_checksum = c.offload_ip});
+    wire::write_udp(p, local.port, remote.port, length);
+    if (c.offload_l4) {
+      wire::offload_checksum(p, local.address, remote.address, Protocol::udp, 8 + length);
+    } else {
+      wire::finish_checksum(p, 8, c.payload, length, local.address, remote.address, Protocol::udp);
+    }
+    write_common_datagram(written.data(), {local, remote, length}, c.payload, c.offload_l4,
+                          {.destination = kTo,
+                           .source = kFrom,
+                           .id = c.id,
+                           .tos = c.tos,
+                           .ttl = c.ttl,
+                           .dont_fragment = dont_fragment,
+                           .offload_ip_checksum = c.offload_ip});
+    ASSERT_EQ(written, expected) << "round " << round;
   }
 }
 

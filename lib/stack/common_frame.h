@@ -1,6 +1,6 @@
-// The common frame, written in one go: Ethernet, IPv4 without options, TCP with no option or with
-// timestamps alone. Byte for byte what the general writers of wire/build.h make of it, which write
-// everything else.
+// The common frames, written in one go: untagged Ethernet, IPv4 without options, and TCP with no
+// option or with timestamps alone, or UDP. Byte for byte what the general writers of wire/build.h
+// make of them, which write everything else.
 #pragma once
 
 #include <bit>
@@ -19,6 +19,7 @@ namespace postern {
 
 inline constexpr uint32_t kCommonL3 = 14;  // where headers begin
 inline constexpr uint32_t kCommonL4 = 34;
+inline constexpr uint32_t kCommonUdp = 8;  // length of a UDP header
 
 struct CommonFields {
   const MacAddress& destination;
@@ -26,6 +27,7 @@ struct CommonFields {
   uint16_t id = 0;
   uint8_t tos = 0;
   uint8_t ttl = 64;
+  bool dont_fragment = true;
   bool offload_ip_checksum = false;
 };
 
@@ -75,20 +77,20 @@ inline void put_tcp(std::byte* at, const FlowKey& key, const TcpSegment& s) noex
 
 }  // namespace detail
 
-// Writes all headers, the checksum of TCP zero. `key` has IPv4 addresses.
-inline CommonHeaders write_common_headers(std::byte* out, const FlowKey& key, const TcpSegment& s,
-                                          const CommonFields& f) noexcept {
+// Ethernet and IPv4. Returns the running sum of the pseudo-header.
+inline uint32_t write_common_ipv4(std::byte* out, const IpAddress& local_address,
+                                  const IpAddress& remote_address, Protocol protocol,
+                                  uint32_t l4_length, const CommonFields& f) noexcept {
   using namespace detail;
-  const uint32_t tcp_header = s.has_timestamps ? 32 : 20;
-  const uint32_t l4_length = tcp_header + s.length;
-  const auto local = load<uint32_t>(reinterpret_cast<const std::byte*>(key.local.data()) + 12);
-  const auto remote = load<uint32_t>(reinterpret_cast<const std::byte*>(key.remote.data()) + 12);
+  const auto local = load<uint32_t>(reinterpret_cast<const std::byte*>(local_address.data()) + 12);
+  const auto remote =
+      load<uint32_t>(reinterpret_cast<const std::byte*>(remote_address.data()) + 12);
   std::memcpy(out, &f.destination, 6);
   std::memcpy(out + 6, &f.source, 6);
   put32(out + 12, uint32_t{wire::ether_type::ipv4} << 16 | 0x4500U | f.tos);
   put32(out + 16, (20 + l4_length) << 16 | f.id);
-  put32(out + 20, uint32_t{wire::Ipv4Header::kDontFragment} << 16 | uint32_t{f.ttl} << 8 |
-                      static_cast<uint32_t>(Protocol::tcp));
+  const uint32_t fragment = f.dont_fragment ? wire::Ipv4Header::kDontFragment : 0;
+  put32(out + 20, fragment << 16 | uint32_t{f.ttl} << 8 | static_cast<uint32_t>(protocol));
   std::memcpy(out + 26, &local, 4);
   std::memcpy(out + 30, &remote, 4);
   const uint64_t addresses = uint64_t{local} + remote;
@@ -99,10 +101,44 @@ inline CommonHeaders write_common_headers(std::byte* out, const FlowKey& key, co
                              uint64_t{load<uint32_t>(out + 16)} + load<uint32_t>(out + 20)));
   }
   std::memcpy(out + 24, &ip_checksum, 2);
-  put_tcp(out + kCommonL4, key, s);
-  const uint32_t pseudo = fold(addresses + checksum_word(static_cast<uint16_t>(Protocol::tcp)) +
-                               checksum_word(static_cast<uint16_t>(l4_length)));
+  return fold(addresses + checksum_word(static_cast<uint16_t>(protocol)) +
+              checksum_word(static_cast<uint16_t>(l4_length)));
+}
+
+// Writes all headers of a segment, the checksum of TCP zero. `key` has IPv4 addresses.
+inline CommonHeaders write_common_headers(std::byte* out, const FlowKey& key, const TcpSegment& s,
+                                          const CommonFields& f) noexcept {
+  const uint32_t tcp_header = s.has_timestamps ? 32 : 20;
+  const uint32_t pseudo =
+      write_common_ipv4(out, key.local, key.remote, Protocol::tcp, tcp_header + s.length, f);
+  detail::put_tcp(out + kCommonL4, key, s);
   return {kCommonL4 + tcp_header, pseudo};
+}
+
+// The headers of a datagram; its checksum too, of which the device adds header and payload with
+// `offload`. `payload`: running sum of the payload.
+struct CommonDatagram {
+  const Endpoint& local;
+  const Endpoint& remote;
+  uint32_t length = 0;  // of the payload
+};
+inline void write_common_datagram(std::byte* out, const CommonDatagram& d, uint32_t payload,
+                                  bool offload, const CommonFields& f) noexcept {
+  const uint32_t length = kCommonUdp + d.length;
+  const uint32_t pseudo =
+      write_common_ipv4(out, d.local.address, d.remote.address, Protocol::udp, length, f);
+  std::byte* const udp = out + kCommonL4;
+  detail::put32(udp, uint32_t{d.local.port} << 16 | d.remote.port);
+  be16 checksum = std::bit_cast<be16>(checksum_fold(pseudo));
+  if (!offload) {
+    checksum =
+        checksum_finish(detail::fold(uint64_t{pseudo} + payload + detail::load<uint32_t>(udp) +
+                                     checksum_word(static_cast<uint16_t>(length))));
+    if (checksum == be16(0)) checksum = 0xffff;  // RFC 768: 0 means none
+  }
+  const be16 wire_length(static_cast<uint16_t>(length));
+  std::memcpy(udp + 4, &wire_length, 2);
+  std::memcpy(udp + 6, &checksum, 2);
 }
 
 // Sets the checksum of TCP. `payload`: running sum of the payload. With `offload` the device adds
