@@ -40,7 +40,7 @@ for tool in python3 meson ninja ip ethtool taskset dpdk-testpmd; do
     die "$tool is missing; on Debian: apt-get install python3 meson ninja-build iproute2 ethtool util-linux dpdk-dev"
 done
 
-targets=(app/daemon/posternd app/cli/postern lib/client/libpostern.so.0.1.0 perf/loadgen perf/kernel_echo)
+targets=(app/daemon/posternd app/cli/postern lib/client/libpostern.so.0.1.0 perf/loadgen perf/kernel_echo perf/bench_flow)
 
 # build_flavor SOURCE DIRECTORY: a build of $flavor, made or brought up to date.
 build_flavor() {

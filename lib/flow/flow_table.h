@@ -109,6 +109,17 @@ class FlowIndex {
   [[nodiscard]] uint32_t size() const noexcept { return size_; }
   [[nodiscard]] uint32_t capacity() const noexcept { return max_entries_; }
   [[nodiscard]] size_t memory() const noexcept { return buckets_.size() * sizeof(Bucket); }
+  // Buckets that find() of this key looks at, 1 to kMaxProbe. For tests and reports.
+  template <class KeyOf>
+  [[nodiscard]] unsigned probes(const FlowKey& key, KeyOf&& key_of) const noexcept {
+    const uint64_t hash = hash_(key);
+    Probe p = probe(hash);
+    for (unsigned n = 1;; ++n, next(&p)) {
+      const Bucket& bucket = buckets_[p.bucket];
+      const bool here = compare(bucket, match(bucket, tag_of(hash)), key, key_of) != kNoFlow;
+      if (here || bucket.overflow == 0 || n == kMaxProbe) return n;
+    }
+  }
   // Buckets that all lookups of present keys visit beyond the first. Walks the table; for tests and
   // reports.
   [[nodiscard]] uint64_t displaced() const noexcept;

@@ -7,7 +7,7 @@ import time
 import typing
 
 from report import latency_text, plot, rate_text, ratio_text, ratios, spread, table
-from systems import SINK, SOURCE, Failed
+from systems import SINK, SOURCE, Failed, run_json
 
 
 class Sheet:
@@ -351,6 +351,60 @@ class Bulk(Sheet):
         return table(["", "payload"], rows), {}
 
 
+# ---- lookup ----
+
+class Lookup(Sheet):
+    name = "lookup"
+    title = "Flow lookup"
+    about = ("Nanoseconds of the thread's own CPU time a lookup, random flows: the flow table, beside DPDK's "
+             "`rte_hash` (lock-free for readers, `rte_jhash`, in bulk), `std::unordered_map` with the flow "
+             "table's hash, and a chase of pointers through as many cache lines, in one chain and in "
+             "sixteen at once. Memory in ordinary pages, transparent huge ones where the kernel gives "
+             "them.")
+    TABLES = (("postern", "flow table"), ("rte_hash", "rte_hash"), ("unordered_map", "unordered_map"))
+
+    @property
+    def counts(self):
+        return (1000, 100_000, 1_000_000) if self.bench.o.quick else (1000, 100_000, 1_000_000,
+                                                                      10_000_000)
+
+    def measure(self):
+        rows = run_json([self.bench.build / "perf/bench_flow", "--json", *map(str, self.counts)],
+                        self.bench.o.client_core, patience=900)
+        self.samples.append({row["flows"]: row for row in rows})
+
+    def figure(self, flows, *path):
+        values = []
+        for sample in self.samples:
+            value = sample[flows]
+            for step in path:
+                value = value[step]
+            values.append(value)
+        return values
+
+    def rows(self):
+        for flows in self.counts:
+            for table_name, title in self.TABLES:
+                bulk = self.figure(flows, table_name, "hit", 2)
+                yield [f"{flows:,}", title,
+                       *(f"{statistics.median(self.figure(flows, table_name, kind, i)):.1f}"
+                         for kind in ("hit", "miss") for i in range(3)),
+                       *(f"{statistics.median(self.figure(flows, table_name, kind)):.0f}"
+                         for kind in ("insert", "erase")),
+                       "" if table_name == "postern" else
+                       spread(ratios(bulk, self.figure(flows, "postern", "hit", 2)), ratio_text)]
+
+    def render(self):
+        text = table(["flows", "", "hit, burst 1", "8", "32", "miss, burst 1", "8", "32", "insert",
+                      "erase", "hit, burst 32, to the flow table's"], self.rows())
+        facts = table(["flows", "longest probe, buckets", "bytes a flow", "pointer chase, 1 / 16 chains"],
+                      [[f"{n:,}", str(max(self.figure(n, "longest_probe"))),
+                        f"{self.figure(n, 'bytes')[0]:.1f}",
+                        " / ".join(f"{statistics.median(self.figure(n, 'chase', i)):.1f}"
+                                   for i in range(2))] for n in self.counts])
+        return text + "\n\n" + facts, {}
+
+
 # ---- sleep ----
 
 class Sleep(Sheet):
@@ -386,4 +440,4 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-SHEETS = [Echo, Receive, Load, Bulk, Scale, Applications, Sleep]
+SHEETS = [Echo, Receive, Load, Bulk, Scale, Applications, Lookup, Sleep]
