@@ -4,7 +4,7 @@
 
 #include "client/internal.h"
 
-enum { BITS = 64, LEVEL0 = 16384, LEVEL1 = LEVEL0 / BITS, LEVEL2 = LEVEL1 / BITS };
+enum { BITS = 64, LEVEL0 = 131072, LEVEL1 = LEVEL0 / BITS, LEVEL2 = LEVEL1 / BITS };
 _Static_assert(DESCRIPTORS == LEVEL0 * BITS, "three levels of 64");
 
 static uint64_t* table;        /* NULL: not attached */

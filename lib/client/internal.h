@@ -345,7 +345,7 @@ struct process {   /* the threads of this process that wait */
 };
 
 enum {
-  DESCRIPTORS = 1 << 20 /* of a process */
+  DESCRIPTORS = 1 << 23 /* of a process */
 };
 
 struct context {

@@ -4,7 +4,7 @@
  * this header tells what is different. They return -1 and set errno on failure unless noted.
  *
  * DESCRIPTORS are small integers of the library's own, lowest free number first, from 0 on. They
- * are not kernel descriptors: give them to postern_* calls only. At most 2^20 are open at once.
+ * are not kernel descriptors: give them to postern_* calls only. At most 2^23 are open at once.
  *
  * THREADS. Every call may be made by any thread at any time, also several on one socket. As with
  * the kernel, a send that has to wait midway may find another thread's bytes between its own.

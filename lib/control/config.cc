@@ -395,7 +395,7 @@ constexpr Key<AccessDraft> kAccess[] = {
      }},
     {"sockets",
      [](const Field& f, AccessDraft& d) {
-       d.rule.sockets = static_cast<uint32_t>(f.power_of_two(16, 1 << 22));
+       d.rule.sockets = static_cast<uint32_t>(f.power_of_two(16, 1 << 23));
      }},
     {"applications",
      [](const Field& f, AccessDraft& d) {
