@@ -119,9 +119,7 @@ class Programs(Sheet):
     def __init__(self, bench):
         super().__init__(bench)
         self.programs = [kind(bench) for kind in (Nginx, Redis)]
-        if not bench.namespaces:
-            bench.make_veth()
-        a, b = bench.namespaces
+        self.namespaces = a, b = bench.make_veth()
         ip("link", "add", WIRE, "netns", a, "type", "veth", "peer", "name", WIRE, "netns", b)
         for name in (a, b):
             ip("-n", name, "link", "set", WIRE, "up")
@@ -143,7 +141,7 @@ class Programs(Sheet):
     def beyond(self, command):
         """The program's usual client, in the client's namespace."""
         b = self.bench
-        done = subprocess.run(["ip", "netns", "exec", b.namespaces[1], "taskset", "-c",
+        done = subprocess.run(["ip", "netns", "exec", self.namespaces[1], "taskset", "-c",
                                str(b.o.client_core), *map(str, command)],
                               capture_output=True, text=True, timeout=120)
         if done.returncode != 0:
@@ -170,17 +168,17 @@ class Programs(Sheet):
 
     def over_kernel(self, program, row):
         b = self.bench
-        server = self.start(program, False, netns=b.namespaces[0])
+        server = self.start(program, False, netns=self.namespaces[0])
         try:
             size = self.response_size(program)
             case = [b.build / "perf/loadgen", "--json", "--core", b.o.client_core, "--vdev",
                     "net_af_packet0,iface=veth0,blocksz=16384,framesz=2048,framecnt=4096",
                     "--local", "10.254.0.3", "--peer", SERVER, "--file-prefix", "bench-client",
                     "--warmup", b.o.warmup, "--duration", b.o.seconds, *program.loadgen(size)]
-            offloads(b.namespaces[0], "veth0", "off")
+            offloads(self.namespaces[0], "veth0", "off")
             row[program.name, "kernel, loadgen"] = self.counted([server], lambda: run_json(
-                case, b.o.client_core, netns=b.namespaces[1]))
-            offloads(b.namespaces[0], "veth0", "on")
+                case, b.o.client_core, netns=self.namespaces[1]))
+            offloads(self.namespaces[0], "veth0", "on")
             row[program.name, "kernel, client"] = self.counted([server], lambda: program.sample(
                 self.beyond(program.client(SERVER, b.o.seconds))))
             return size
@@ -190,7 +188,7 @@ class Programs(Sheet):
     def over_postern(self, program, row, size, wired):
         b = self.bench
         more = {"device": f"net_af_packet0,iface={WIRE}", "addresses": (f"{WIRE_SERVER}/24",),
-                "netns": b.namespaces[0]} if wired else {}
+                "netns": self.namespaces[0]} if wired else {}
         daemon = b.posternd(idle="adaptive", spin="0us", **more)
         try:
             server = self.start(program, True)

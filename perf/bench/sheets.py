@@ -4,11 +4,12 @@ are always compared within a round.
 """
 import functools
 import statistics
+import subprocess
 import time
 import typing
 
 from report import latency_text, plot, rate_text, ratio_text, ratios, spread, table
-from systems import SINK, SOURCE, Failed, run_json
+from systems import SINK, SOURCE, Failed, ip, run_json
 
 
 class Sheet:
@@ -422,14 +423,30 @@ class Sleep(Sheet):
     title = "`idle: adaptive`: waking up, and the cost of waiting"
     about = ("A datagram of 64 B every 50 ms to a daemon whose worker sleeps in between; the "
              "application, in the generator's thread, spins. memif cannot wake anybody: the worker "
-             "naps. Idle: share of a core with one application attached and nothing to do.")
+             "naps, up to 250 us at a time, and each nap costs the kernel's timer and two switches. "
+             "af_packet over a veth wakes it by its descriptor; beside it the kernel's own echo server, "
+             "which spins. Idle: share of a core with one application attached and nothing to do.")
+    DEVICE = "net_af_packet0,iface=veth0"
+    CASE = ["--mode", "udp-echo", "--size", 64, "--window", 1, "--rate", 20]
+
+    def __init__(self, bench):
+        super().__init__(bench)
+        self.kernel, beside_kernel = bench.make_veth()
+        postern, beside_postern = bench.make_veth()
+        for namespace in (beside_kernel, postern, beside_postern):
+            ip("-n", namespace, "addr", "flush", "dev", "veth0")
+        # What leaves its checksums to the device meets none here.
+        subprocess.run(["ip", "netns", "exec", self.kernel, "ethtool", "-K", "veth0", "tx", "off"],
+                       check=True, stdout=subprocess.DEVNULL)
+        self.server, self.client, self.beside_kernel = (
+            {"device": self.DEVICE, "netns": n} for n in (postern, beside_postern, beside_kernel))
 
     def measure(self):
-        b = self.bench
+        b, row = self.bench, {}
+        case = [*self.CASE, "--duration", max(3, b.o.seconds)]
 
-        def run(server):
-            echo = b.hosted(["--mode", "udp-echo", "--size", 64, "--window", 1, "--rate", 20,
-                             "--duration", max(3, b.o.seconds)])
+        def run(server, link):
+            echo = b.hosted(case, **link)
             with b.idle_applications(1):
                 time.sleep(1)
                 before, begin = cpu_seconds(server.process.pid), time.monotonic()
@@ -437,12 +454,23 @@ class Sleep(Sheet):
                 share = (cpu_seconds(server.process.pid) - before) / (time.monotonic() - begin)
             echo["idle_percent"] = 100 * share
             return echo
-        self.samples.append({"adaptive": with_server(lambda: b.posternd(idle="adaptive"), run)})
+        row["memif"] = with_server(lambda: b.posternd(idle="adaptive"), lambda s: run(s, {}))
+        row["af_packet"] = with_server(lambda: b.posternd(idle="adaptive", **self.server),
+                                       lambda s: run(s, self.client))
+        row["spinning"] = with_server(lambda: b.posternd(**self.server),
+                                      lambda _: b.hosted(case, **self.client))
+        row["kernel"] = with_server(lambda: b.kernel(self.kernel),
+                                    lambda _: b.loadgen(case, **self.beside_kernel))
+        self.samples.append(row)
 
     def render(self):
-        return table(["wake-up, p50 / p99 / p99.9, us", "idle, % of a core"], [
-            [latency_text(self.column("adaptive", "latency_us")),
-             spread(self.column("adaptive", "idle_percent"), lambda v: f"{v:.2f}")]]), {}
+        titles = (("memif", "memif, naps"), ("af_packet", "af_packet, woken"),
+                  ("spinning", "af_packet, `idle: busy`"), ("kernel", "the kernel, spinning"))
+        return table(["", "answered after, p50 / p99 / p99.9, us", "idle, % of a core"], [
+            [title, latency_text(self.column(name, "latency_us")),
+             spread(self.column(name, "idle_percent"), lambda v: f"{v:.2f}")
+             if "idle_percent" in self.samples[0][name] else "100"]
+            for name, title in titles]), {}
 
 
 def cpu_seconds(pid):

@@ -103,14 +103,14 @@ class Bench:
             subprocess.run(["ip", "netns", "del", name], check=False)
         shutil.rmtree(self.dir, ignore_errors=True)
 
-    def loadgen(self, case, extra=(), v6=False):
-        """A case may bring its own --duration and --warmup."""
+    def loadgen(self, case, extra=(), v6=False, device=None, netns=None):
+        """A case may bring its own --duration and --warmup. `device`: instead of the memif."""
         local, peer = (CLIENT6, SERVER6) if v6 else (CLIENT, SERVER)
         command = [self.build / "perf/loadgen", "--json", "--core", self.o.client_core,
-                   "--vdev", f"net_memif0,role=client,socket={self.memif}",
+                   "--vdev", device or f"net_memif0,role=client,socket={self.memif}",
                    "--local", local, "--peer", peer, "--file-prefix", "bench-client",
                    "--warmup", self.o.warmup, "--duration", self.o.seconds, *case, *extra]
-        return run_json(command, self.o.client_core, patience=600)
+        return run_json(command, self.o.client_core, netns=netns, patience=600)
 
     def _testpmd(self, mode):
         core = self.o.server_core
@@ -195,13 +195,13 @@ control:
                 app.stdin.close()
                 app.wait(10)
 
-    def hosted(self, case, v6=False):
+    def hosted(self, case, v6=False, **link):
         return self.loadgen(case, ["--host-echo", f"tcp:{ECHO},udp:{ECHO}", "--host-sink",
                                    f"tcp:{SINK},udp:{SINK}", "--host-source", f"tcp:{SOURCE}",
-                                   "--app-socket", self.dir / "app.sock"], v6)
+                                   "--app-socket", self.dir / "app.sock"], v6, **link)
 
     def make_veth(self):
-        tag = os.getpid()
+        tag = f"{os.getpid()}-{len(self.namespaces)}"
         a, b = f"bench-a-{tag}", f"bench-b-{tag}"
         for name in (a, b):
             ip("netns", "add", name)
@@ -214,9 +214,9 @@ control:
             ip("-n", name, "link", "set", "lo", "up")
         return a, b
 
-    def kernel(self):
+    def kernel(self, namespace=None):
         return Server("kernel", [self.build / "perf/kernel_echo", "serve", ECHO],
-                      self.o.server_core, self.dir, lambda log: True, netns=self.namespaces[0])
+                      self.o.server_core, self.dir, lambda log: True, netns=namespace or self.namespaces[0])
 
     def kernel_client(self, arguments, v6=False):
         return run_json([self.build / "perf/kernel_echo", arguments[0], SERVER6 if v6 else SERVER, ECHO,
