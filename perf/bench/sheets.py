@@ -57,6 +57,9 @@ ECHO_CASES = [
     Case("UDP echo, 64 B frames, 256 outstanding",
          ["--mode", "udp-echo", "--size", 18, "--window", 256, "--connections", 16], "rate", "testpmd",
          ["udp", "--size", 18, "--connections", 16, "--window", 16]),
+    Case("UDP echo, 64 B frames, 1024 outstanding",
+         ["--mode", "udp-echo", "--size", 18, "--window", 1024, "--connections", 64], "rate", "testpmd",
+         ["udp", "--size", 18, "--connections", 64, "--window", 16]),
     Case("UDP echo, 64 B frames, 1 outstanding",
          ["--mode", "udp-echo", "--size", 18, "--window", 1], "rate", "testpmd",
          ["udp", "--size", 18, "--connections", 1, "--window", 1]),
@@ -73,6 +76,8 @@ ECHO_CASES = [
     Case("TCP request-response, 64 B, 1000 connections",
          ["--mode", "tcp-rr", "--connections", 1000], "rate", "reflector",
          ["tcp", "--connections", 1000]),
+    Case("TCP request-response, 64 B, 100,000 connections",
+         ["--mode", "tcp-rr", "--connections", 100_000, "--clients", 2], "rate", "reflector", None),
     Case("TCP open, use once, close, 64 at once",
          ["--mode", "tcp-crr", "--connections", 64], "rate", None, None),
     Case("TCP bulk to the application, 1 flow",
@@ -131,9 +136,10 @@ class Echo(Sheet):
         self.take(row, "testpmd", b.testpmd,
                   lambda c: b.loadgen(c.load, ["--peer-mac", "02:00:00:00:00:01"], c.v6),
                   lambda c: c.ceiling == "testpmd")
-        self.take(row, "postern", b.posternd, lambda c: b.hosted(c.load, c.v6), lambda c: True)
+        self.take(row, "postern", lambda: b.posternd(connections=1 << 17),
+                  lambda c: b.hosted(c.load, c.v6), lambda c: True)
         if b.other:
-            self.take(row, "other", lambda: b.posternd(build=b.other),
+            self.take(row, "other", lambda: b.posternd(build=b.other, connections=1 << 17),
                       lambda c: b.hosted(c.load, c.v6), lambda c: True)
         self.take(row, "kernel", b.kernel, lambda c: b.kernel_client(c.kernel, c.v6),
                   lambda c: c.kernel)
@@ -254,6 +260,7 @@ class Scale(Sheet):
              "connections: everything counts, tables, timers and the application's slots included, "
              "less what the application itself maps.")
     ACTIVE = 100
+    BESIDE_ONE = (1, 10_000)
 
     @functools.cached_property
     def counts(self):
@@ -262,18 +269,20 @@ class Scale(Sheet):
         counts = 100, 10_000, 100_000, 1_000_000
         return (*counts, 4_000_000) if memory_available() >= 16 << 30 else counts
 
-    def measure(self):
-        b, row = self.bench, {}
-        for count in self.counts:
-            limit = 1 << (count + 10_000).bit_length()
+    def take(self, count, active):
+        b = self.bench
+        limit = 1 << (count + 10_000).bit_length()
 
-            def run(server, count=count):
-                sample = b.hosted(["--mode", "tcp-rr", "--connections", count, "--active",
-                                   self.ACTIVE, "--clients", max(1, count // 50_000)])
-                sample["resident"] = resident_bytes(server.process.pid)
-                return sample
-            row[count] = with_server(
-                lambda limit=limit: b.posternd(connections=limit, memory=512 + limit // 1024), run)
+        def run(server):
+            sample = b.hosted(["--mode", "tcp-rr", "--connections", count, "--active", active,
+                               "--clients", max(1, count // 50_000)])
+            sample["resident"] = resident_bytes(server.process.pid)
+            return sample
+        return with_server(lambda: b.posternd(connections=limit, memory=512 + limit // 1024), run)
+
+    def measure(self):
+        row = {count: self.take(count, self.ACTIVE) for count in self.counts}
+        row |= {(count, "one"): self.take(count, 1) for count in self.BESIDE_ONE}
         self.samples.append(row)
 
     def render(self):
@@ -287,8 +296,14 @@ class Scale(Sheet):
                          latency_text(self.column(count, "latency_us")),
                          "" if count == first else f"{statistics.median(held) / count:.0f}",
                          f"{count / self.median(count, 'setup_seconds') / 1e3:.0f} k/s"])
-        return table(["established", "rate of 100 active", f"ratio to {first}",
-                      "p50 / p99 / p99.9, us", "bytes a connection", "opened at"], rows), {}
+        alone = self.column((self.BESIDE_ONE[0], "one"), "rate")
+        one = [[f"{count:,}", spread(self.column((count, "one"), "rate"), rate_text),
+                spread(ratios(self.column((count, "one"), "rate"), alone), ratio_text),
+                latency_text(self.column((count, "one"), "latency_us"))] for count in self.BESIDE_ONE]
+        return "\n\n".join([
+            table(["established", f"rate of {self.ACTIVE} active", f"ratio to {first}",
+                   "p50 / p99 / p99.9, us", "bytes a connection", "opened at"], rows),
+            table(["established", "rate of 1 active", "ratio to 1", "p50 / p99 / p99.9, us"], one)]), {}
 
 
 def memory_available():
