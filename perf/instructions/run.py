@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 
+from cost_profile import own_costs, profile
+
 HERE = pathlib.Path(__file__).resolve().parent
 BASELINE = HERE / 'baseline.json'
 TOLERANCE = 0.03
@@ -27,6 +29,10 @@ def arguments():
     parser.add_argument('--compiler', required=True, help='what compiled it, as in the baseline')
     parser.add_argument('--update', action='store_true', help='write the baseline anew')
     parser.add_argument('--keep', metavar='DIR', help="keep callgrind's file here; name one scenario")
+    parser.add_argument('--report', metavar='FILE', type=pathlib.Path,
+                        help='write a page of Markdown: every figure, and where the instructions go')
+    parser.add_argument('--also', metavar='FLAVOR=PROGRAM', action='append', default=[],
+                        help='in the report: the same of another build of bench_instructions')
     parser.add_argument('scenarios', nargs='*', help='default: all')
     return parser.parse_args()
 
@@ -73,8 +79,54 @@ def compare(counted, baseline):
     return good
 
 
+def row(*cells):
+    return '| ' + ' | '.join(cells) + ' |'
+
+
+def profile_table(name, file, units):
+    """What the instructions of one scenario are for."""
+    lines = [f'## `{name}`, per {UNITS.get(name, "request")}', '',
+             row('what for', 'instructions', 'most of it'), '|---|---|---|']
+    for part, cost, functions in profile(file, units):
+        if cost >= 1:
+            largest = ', '.join(f'`{function}` {n:.0f}' for function, n in functions if n >= 1)
+            lines.append(row(part, f'{cost:,.0f}', largest))
+    return lines + ['']
+
+
+def write_report(path, compiler, flavors, counted, directory):
+    """counted: {flavor: {scenario: instructions}}; the callgrind files are the first flavor's."""
+    first = flavors[0]
+    lines = ['# Instructions of the worker', '',
+             f'Counted by callgrind over `net_ring` ({compiler}): the same on every run. '
+             '[What a scenario is](../README.md#instructions). Made by `perf/instructions/run.py '
+             '--report`; below the table, where they go in a plain release.', '',
+             row('scenario', 'per', *flavors), '|---|---|' + '---|' * len(flavors)]
+    for name in counted[first]:
+        lines.append(row(f'`{name}`', UNITS.get(name, 'request'),
+                         *(f'{counted[flavor][name]:,.0f}' for flavor in flavors)))
+    lines.append('')
+    for name, each in counted[first].items():
+        file = pathlib.Path(directory) / f'{name}.callgrind'
+        total = sum(own_costs(file).values())
+        lines += profile_table(name, file, total / each)
+    path.write_text('\n'.join(lines))
+
+
+def report(options):
+    programs = {'release': options.program, **dict(a.split('=', 1) for a in options.also)}
+    counted = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for flavor, program in reversed(programs.items()):  # the first one's files remain
+            counted[flavor] = measure(program, options.scenarios, scratch)
+        write_report(options.report, options.compiler, list(programs), counted, scratch)
+
+
 def main():
     options = arguments()
+    if options.report:
+        report(options)
+        return
     baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     if not options.update and baseline.get('compiler') != options.compiler:
         print(f'the baseline is for {baseline.get("compiler")}, this is {options.compiler}')
