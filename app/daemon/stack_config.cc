@@ -74,10 +74,22 @@ std::array<uint64_t, 2> identifier_key(const InterfaceEntry& port) {
   return {derive('0'), derive('1') | 1};
 }
 
+std::vector<NeighborConfig::Permanent> permanent_neighbors(const Config& config) {
+  const std::vector<InterfaceEntry> interfaces = interfaces_of(config.ports);
+  std::vector<NeighborConfig::Permanent> out;
+  for (const PermanentNeighbor& n : config.permanent_neighbors) {
+    const auto it = std::find_if(interfaces.begin(), interfaces.end(),
+                                 [&](const InterfaceEntry& i) { return i.name == n.port; });
+    out.push_back({n.address, static_cast<uint16_t>(it - interfaces.begin()), n.mac});
+  }
+  return out;
+}
+
 }  // namespace
 
 StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
   StackConfig stack;
+  stack.neighbors.permanent = permanent_neighbors(config);
   for (InterfaceEntry& i : interfaces_of(config.ports)) {
     const Port& port = *ports[i.port];
     const auto key = identifier_key(i);

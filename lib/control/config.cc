@@ -36,6 +36,10 @@ struct RouteDraft {
   RouteEntry route;
   Field section, via, port;
 };
+struct NeighborDraft {
+  PermanentNeighbor neighbor;
+  Field address, port;
+};
 struct AccessDraft {
   AccessRule rule;
   const Machine* machine = nullptr;
@@ -46,6 +50,7 @@ struct Draft {
   const Machine* machine = nullptr;
   std::vector<PortDraft> ports;
   std::vector<RouteDraft> routes;
+  std::vector<NeighborDraft> neighbors;
   std::vector<AccessDraft> access;
   Field root, cores, tcp;
 };
@@ -263,6 +268,29 @@ void read_routes(const Field& f, Draft& d) {
   }
 }
 
+constexpr Key<NeighborDraft> kPermanentNeighbor[] = {
+    {"address",
+     [](const Field& f, NeighborDraft& d) {
+       d.address = f;
+       d.neighbor.address = read_gateway(f);
+     },
+     true},
+    {"mac", [](const Field& f, NeighborDraft& d) { d.neighbor.mac = read_mac(f); }, true},
+    {"port",
+     [](const Field& f, NeighborDraft& d) {
+       d.port = f;
+       d.neighbor.port = read_word(f, 20);
+     }},
+};
+
+void read_permanent_neighbors(const Field& f, Draft& d) {
+  for (const Field& item : f.list()) {
+    NeighborDraft& neighbor = d.neighbors.emplace_back();
+    neighbor.port = item;
+    read_section<NeighborDraft>(item, kPermanentNeighbor, neighbor);
+  }
+}
+
 constexpr Key<Draft> kNeighbors[] = {
     {"arp_probes", [](const Field& f,
                       Draft& d) { d.config.arp_probes = static_cast<uint8_t>(f.integer(0, 10)); }},
@@ -276,6 +304,7 @@ constexpr Key<Draft> kNeighbors[] = {
      [](const Field& f, Draft& d) {
        d.config.neighbor_entries = static_cast<uint32_t>(f.integer(16, 1 << 20));
      }},
+    {"permanent", read_permanent_neighbors},
 };
 
 // ---- fragments: ----
@@ -605,6 +634,28 @@ void check_route(std::span<const InterfaceEntry> interfaces, RouteDraft& r) {
   field.fail(problem->what, problem->remedy);
 }
 
+// A neighbor is found as a router is, by the network that it is on.
+void check_neighbors(Draft& d) {
+  if (d.neighbors.size() > d.config.neighbor_entries / 2) {
+    d.root.fail("neighbors.permanent: more than half of what neighbors.entries allows",
+                "give entries: a higher number");
+  }
+  std::vector<PortConfig> ports;
+  for (const PortDraft& p : d.ports) ports.push_back(p.port);
+  const std::vector<InterfaceEntry> interfaces = interfaces_of(ports);
+  for (NeighborDraft& n : d.neighbors) {
+    RouteEntry there{
+        .to = {n.neighbor.address, 0}, .via = n.neighbor.address, .port = n.neighbor.port};
+    if (const auto problem = complete_route(interfaces, there)) {
+      const bool port = problem->part == RouteProblem::Part::port;
+      const bool keep = port || n.neighbor.address.is_link_local();
+      (port ? n.port : n.address)
+          .fail(problem->what, keep ? problem->remedy : "give a station on the network of a port");
+    }
+    n.neighbor.port = there.port;
+  }
+}
+
 // Routes of the same metric share the flows; they must differ, and none may lead nowhere.
 void check_routes(Draft& d) {
   std::vector<PortConfig> ports;
@@ -710,12 +761,16 @@ Config load_config(const std::filesystem::path& file, const Machine& machine) {
   check_taps(draft);
   check_all_addresses(draft);
   check_routes(draft);
+  check_neighbors(draft);
   check_access(draft);
   check_tcp(draft);
   check_control(draft);
   choose_cores(draft);
   for (PortDraft& p : draft.ports) draft.config.ports.push_back(std::move(p.port));
   for (RouteDraft& r : draft.routes) draft.config.routes.push_back(std::move(r.route));
+  for (NeighborDraft& n : draft.neighbors) {
+    draft.config.permanent_neighbors.push_back(std::move(n.neighbor));
+  }
   for (AccessDraft& a : draft.access) draft.config.access.push_back(std::move(a.rule));
   return std::move(draft.config);
 }
@@ -733,6 +788,7 @@ std::vector<std::string> config_keys() {
   add_keys<ExceptionPathConfig>(keys, "ports[].exception.", kException);
   add_keys<RouteDraft>(keys, "routes[].", kRoute);
   add_keys<Draft>(keys, "neighbors.", kNeighbors);
+  add_keys<NeighborDraft>(keys, "neighbors.permanent[].", kPermanentNeighbor);
   add_keys<Draft>(keys, "fragments.", kFragments);
   add_keys<Draft>(keys, "tcp.", kTcp);
   add_keys<AccessDraft>(keys, "access[].", kAccess);

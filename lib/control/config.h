@@ -89,6 +89,13 @@ struct RouteEntry {
   uint32_t metric = 0;
 };
 
+// A neighbor whose MAC address is told instead of asked for.
+struct PermanentNeighbor {
+  IpAddress address;
+  MacAddress mac;
+  std::string port;  // derived from the address when empty
+};
+
 struct PortRange {
   uint8_t protocol = 0;  // IPPROTO_TCP or IPPROTO_UDP
   uint16_t first = 0;
@@ -141,6 +148,7 @@ struct Config {
   // neighbors:
   Duration neighbor_reachable = 30s;
   uint32_t neighbor_entries = 4096;
+  std::vector<PermanentNeighbor> permanent_neighbors;
   uint8_t arp_probes = 0;        // RFC 5227 PROBE_NUM
   uint8_t duplicate_probes = 1;  // RFC 4862 DupAddrDetectTransmits
   // fragments: of each worker

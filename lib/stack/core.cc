@@ -141,6 +141,9 @@ StackCore::StackCore(const StackConfig& config)
   ctx_.counters = &counters;
   ctx_.ranges = &ranges_;
   neighbors_.add_permanent(kOurselves, interfaces_.loop(), MacAddress{});
+  for (const auto& n : config.neighbors.permanent) {
+    neighbors_.add_permanent(n.address, n.interface, n.mac);
+  }
   add_addresses(config);
 }
 

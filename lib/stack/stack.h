@@ -88,6 +88,12 @@ struct NeighborConfig {
   uint8_t arp_probes = 0;        // RFC 5227 PROBE_NUM; 0: IPv4 addresses are ours at once
   uint8_t duplicate_probes = 1;  // RFC 4862 5.1; 0: IPv6 addresses are ours at once
   Duration duplicate_delay = 1s;
+  struct Permanent {  // never asked for, never forgotten
+    IpAddress address;
+    uint16_t interface = 0;
+    MacAddress mac;
+  };
+  std::vector<Permanent> permanent;
 };
 
 struct FragmentConfig {

@@ -150,7 +150,9 @@ TEST_F(ConfigTest, EveryValueArrives) {
       "1MiB}}\n"
       "  - {name: b, device: 'net_memif0,role=server', addresses: [198.51.100.1/30]}\n"
       "routes: [{to: default, via: 192.0.2.254}, {to: 203.0.113.0/24, port: b, metric: 7}]\n"
-      "neighbors: {reachable: 5s, entries: 64}\n"
+      "neighbors: {reachable: 5s, entries: 64, permanent: [\n"
+      "  {address: 198.51.100.2, mac: '02:00:00:00:00:06'},\n"
+      "  {address: 'fe80::6', mac: '02:00:00:00:00:07', port: a}]}\n"
       "tcp: {rto_min: 10ms, receive_buffer: 2MiB, receive_buffer_max: 8MiB, ecn: true,\n"
       "  congestion: dctcp, keepalive_probes: 3, syncookies: never}\n"
       "access:\n"
@@ -195,6 +197,11 @@ TEST_F(ConfigTest, EveryValueArrives) {
   EXPECT_EQ(c.routes[0].port, "a") << "found by the router's network";
   EXPECT_EQ(c.routes[1].port, "b");
   EXPECT_EQ(c.routes[1].metric, 7u);
+  ASSERT_EQ(c.permanent_neighbors.size(), 2u);
+  EXPECT_EQ(c.permanent_neighbors[0].address, IpAddress::v4(0xc6336402));
+  EXPECT_EQ(c.permanent_neighbors[0].port, "b") << "found by its network";
+  EXPECT_EQ(c.permanent_neighbors[0].mac.bytes[5], 6);
+  EXPECT_EQ(c.permanent_neighbors[1].port, "a");
   EXPECT_EQ(c.neighbor_reachable, 5s);
   EXPECT_EQ(c.neighbor_entries, 64u);
   EXPECT_EQ(c.tcp.rto_min, 10ms);

@@ -67,6 +67,30 @@ TEST(Link, AnnouncesItsAddressesTwice) {
   EXPECT_EQ(net.complaint(), "");
 }
 
+TEST(Link, APermanentNeighborIsNotAskedFor) {
+  StackConfig config = default_config(1);
+  MacAddress told = kMac[0];
+  told.bytes[5] ^= 0x80;  // not what the other side would say of itself
+  config.neighbors.permanent = {{kAddress[0], 0, told}};
+  StackNetwork net(1, default_config(0), config);
+  std::vector<std::byte> reply;
+  net.tap = [&](int from, const std::vector<std::byte>& frame) {
+    if (from == 1 && parse(frame).kind == PacketKind::icmp) reply = frame;
+    return true;
+  };
+  net.run_for(5s);  // what the other side says of itself at its start has come
+  const uint64_t before = net.counter(1, Counter::arp_tx);
+  net.inject(1, echo_request(8));
+  ASSERT_TRUE(net.run([&] { return !reply.empty(); }, 1s));
+  EXPECT_EQ(parse(reply).mac_destination, told);
+  net.run_for(120s);  // longer than any other is believed
+  reply.clear();
+  net.inject(1, echo_request(8));
+  ASSERT_TRUE(net.run([&] { return !reply.empty(); }, 1s));
+  EXPECT_EQ(parse(reply).mac_destination, told);
+  EXPECT_EQ(net.counter(1, Counter::arp_tx), before);
+}
+
 TEST(Link, PingIsAnsweredAtEverySize) {
   StackNetwork net;
   std::vector<std::byte> reply;
