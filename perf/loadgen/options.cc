@@ -2,6 +2,7 @@
 
 #include <getopt.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -47,7 +48,8 @@ Link
 Load
   --connections N      TCP connections, or UDP source ports (1)
   --active N           tcp-rr: only N of them send requests (all)
-  --size BYTES         payload of a request or datagram (64); UDP: 16 or more
+  --size BYTES         payload of a request or datagram (64); UDP: 16 or more, and several with
+                       commas take turns: 18,18,548
   --request FILE       tcp-rr, tcp-crr: send what the file holds, to a server of any protocol
   --response BYTES     and count its answer by its length; its bytes are not looked at
   --window N           udp-echo: datagrams outstanding (32); bulk: KiB in flight a
@@ -269,7 +271,12 @@ void apply(int id, const char* name, const char* arg, Options& o) {
       o.active = number<uint32_t>(name, arg, 1, 16 << 20);
       break;
     case kSize:
-      o.size = number<uint32_t>(name, arg, 1, 1 << 20);
+      o.sizes.clear();
+      for (const std::string& item : split(arg, ',')) {
+        o.sizes.push_back(number<uint32_t>(name, item, 1, 1 << 20));
+      }
+      if (o.sizes.empty()) throw UsageError("--size: give a number of bytes");
+      o.size = *std::max_element(o.sizes.begin(), o.sizes.end());
       break;
     case kRequest:
       o.request = file_content(name, arg);
@@ -351,7 +358,9 @@ void check(const Options& o) {
     throw UsageError("--request and --response belong together");
   }
   const bool udp = o.mode == Mode::udp_echo || o.mode == Mode::udp_flood;
-  if (udp && o.size < 16) throw UsageError("--size: UDP modes need 16 bytes for their own header");
+  if (!udp && o.sizes.size() > 1) throw UsageError("--size: only UDP modes take several");
+  if (udp && *std::min_element(o.sizes.begin(), o.sizes.end()) < 16)
+    throw UsageError("--size: UDP modes need 16 bytes for their own header");
   if (udp && o.size + headers > o.mtu) {
     throw UsageError("--size: a datagram of " + std::to_string(o.size) +
                      " bytes does not fit the MTU without fragments");

@@ -53,18 +53,19 @@ struct Options {
   uint16_t ports = 50000;
 
   // load
-  uint32_t connections = 1;  // TCP connections, or UDP source ports
-  uint32_t active = 0;       // tcp-rr: how many of them send requests; 0: all
-  uint32_t size = 64;        // payload bytes of a request, a datagram
-  std::string request;       // tcp-rr, tcp-crr: what to send instead of a pattern
-  uint32_t response = 0;     // bytes of the answer, whatever they are; 0: the request comes back
-  uint32_t window = 0;       // udp-echo: datagrams outstanding; bulk: KiB in flight a connection
-  double rate = 0;           // requests or packets per second; 0: as fast as answers allow
-  double warmup = 1;         // seconds before measuring
-  double duration = 5;       // seconds measured
-  uint64_t count = 0;        // udp-flood: datagrams to send, 0: without end
-  double drain = 0;          // seconds to count answers after sending
-  bool checksum = true;      // fill in and verify TCP and UDP checksums
+  uint32_t connections = 1;         // TCP connections, or UDP source ports
+  uint32_t active = 0;              // tcp-rr: how many of them send requests; 0: all
+  uint32_t size = 64;               // payload bytes of a request, of the largest datagram
+  std::vector<uint32_t> sizes{64};  // of datagrams, which take turns
+  std::string request;              // tcp-rr, tcp-crr: what to send instead of a pattern
+  uint32_t response = 0;  // bytes of the answer, whatever they are; 0: the request comes back
+  uint32_t window = 0;    // udp-echo: datagrams outstanding; bulk: KiB in flight a connection
+  double rate = 0;        // requests or packets per second; 0: as fast as answers allow
+  double warmup = 1;      // seconds before measuring
+  double duration = 5;    // seconds measured
+  uint64_t count = 0;     // udp-flood: datagrams to send, 0: without end
+  double drain = 0;       // seconds to count answers after sending
+  bool checksum = true;   // fill in and verify TCP and UDP checksums
 
   // the application side
   std::vector<HostedService> hosted;

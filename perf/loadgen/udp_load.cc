@@ -19,6 +19,12 @@ struct Stamp {
 static_assert(sizeof(Stamp) == 16);
 constexpr uint32_t kMagic = 0x6c6f6164;
 
+// A size of datagrams, with the checksum of its fixed pattern.
+struct Shape {
+  uint32_t size;
+  uint32_t rest_sum;
+};
+
 class UdpLoad final : public Load {
  public:
   UdpLoad(const Options& options, Link& link)
@@ -29,9 +35,14 @@ class UdpLoad final : public Load {
         count_(options.count == 0 ? UINT64_MAX : options.count),
         window_(options.mode == Mode::udp_echo ? options.window : UINT32_MAX),
         patience_(rte_get_tsc_hz() / 20),
-        rest_(options.size - sizeof(Stamp)) {
+        rest_(options.size - sizeof(Stamp)),
+        expected_(options.size + 1) {
     for (size_t i = 0; i < rest_.size(); ++i) rest_[i] = static_cast<uint8_t>(i * 7 + 1);
-    rest_sum_ = rest_.empty() ? 0 : sum_bytes(rest_.data(), rest_.size());
+    for (const uint32_t size : options.sizes) {
+      const size_t rest = size - sizeof(Stamp);
+      shapes_.push_back({size, rest == 0 ? 0 : sum_bytes(rest_.data(), rest)});
+      expected_[size] = true;
+    }
   }
 
   void receive(std::span<rte_mbuf*> frames, Tsc now) override {
@@ -61,8 +72,8 @@ class UdpLoad final : public Load {
     }
     std::memcpy(&stamp, view.payload, sizeof stamp);
     if (stamp.magic != kMagic || stamp.epoch != epoch_) return;
-    if (view.length != options_.size ||
-        std::memcmp(view.payload + sizeof stamp, rest_.data(), rest_.size()) != 0) {
+    if (view.length > options_.size || !expected_[view.length] ||
+        std::memcmp(view.payload + sizeof stamp, rest_.data(), view.length - sizeof stamp) != 0) {
       ++counters_.mismatches;
     }
     counters_.bytes_received += view.length;
@@ -85,30 +96,38 @@ class UdpLoad final : public Load {
             static_cast<uint16_t>(options_.first_port + (flow_ - client * options_.ports))};
   }
 
+  const Shape& next_shape() noexcept {
+    if (++shape_ >= shapes_.size()) shape_ = 0;
+    return shapes_[shape_];
+  }
+
   bool send(Tsc due) noexcept {
-    const auto length = static_cast<uint16_t>(options_.size + sizeof(rte_udp_hdr));
+    const Shape& shape = next_shape();
+    const auto length = static_cast<uint16_t>(shape.size + sizeof(rte_udp_hdr));
     rte_mbuf* m = link_.allocate(static_cast<uint16_t>(ip_.length() + length));
     if (m == nullptr) return false;
     const Endpoint source = next_source();
     uint8_t* at = ip_.write(m, source.address, length);
     const Stamp stamp{due, epoch_, kMagic};
     std::memcpy(at + sizeof(rte_udp_hdr), &stamp, sizeof stamp);
-    std::memcpy(at + sizeof(rte_udp_hdr) + sizeof stamp, rest_.data(), rest_.size());
+    std::memcpy(at + sizeof(rte_udp_hdr) + sizeof stamp, rest_.data(), shape.size - sizeof stamp);
     auto* udp = reinterpret_cast<rte_udp_hdr*>(at);
     udp->src_port = rte_cpu_to_be_16(source.port);
     udp->dst_port = rte_cpu_to_be_16(options_.port);
     udp->dgram_len = rte_cpu_to_be_16(length);
-    udp->dgram_cksum = options_.checksum ? checksum(source, length, stamp) : 0;
+    udp->dgram_cksum = options_.checksum ? checksum(source, shape, stamp) : 0;
     link_.send(m);
     if (outstanding_++ == 0) last_heard_ = rte_rdtsc();
     ++counters_.sent;
-    counters_.bytes_sent += options_.size;
+    counters_.bytes_sent += shape.size;
     return true;
   }
 
-  rte_be16_t checksum(const Endpoint& source, uint16_t length, const Stamp& stamp) const noexcept {
+  rte_be16_t checksum(const Endpoint& source, const Shape& shape,
+                      const Stamp& stamp) const noexcept {
+    const uint64_t length = shape.size + sizeof(rte_udp_hdr);
     const uint64_t sum = uint64_t{ip_.pseudo_sum()} + sum32(source.address) + source.port +
-                         options_.port + 2u * length + rest_sum_ +
+                         options_.port + 2u * length + shape.rest_sum +
                          sum_bytes(reinterpret_cast<const uint8_t*>(&stamp), sizeof stamp);
     const auto value = static_cast<uint16_t>(~fold(sum));
     return rte_cpu_to_be_16(value == 0 ? 0xffff : value);  // RFC 768: 0 means none
@@ -123,10 +142,12 @@ class UdpLoad final : public Load {
   uint32_t outstanding_ = 0;
   uint32_t epoch_ = 0;
   uint32_t flow_ = 0;
+  size_t shape_ = 0;
   Tsc last_heard_ = 0;
   Tsc patience_;
   std::vector<uint8_t> rest_;
-  uint32_t rest_sum_;
+  std::vector<bool> expected_;  // by payload length: one of ours
+  std::vector<Shape> shapes_;
 };
 
 }  // namespace
