@@ -14,8 +14,11 @@ import time
 from method import Trial
 
 HERE = pathlib.Path(__file__).resolve().parent
-CLIENT, SERVER, ECHO = "10.99.0.1", "10.99.255.254", 7
-FCS, HEADERS = 4, 42  # Ethernet, IPv4, UDP
+CLIENT = {4: "10.99.0.1", 6: "fd00:99::1"}
+SERVER = {4: "10.99.255.254", 6: "fd00:99::ffff"}
+CLIENT_MAC = "02:00:00:00:00:02"  # posternd is told: pktgen does not answer neighbor discovery
+ECHO = 7
+FCS, HEADERS = 4, {4: 42, 6: 62}  # Ethernet, IP, UDP
 
 
 def spinning(command, cores):
@@ -56,7 +59,9 @@ class Rig:
             "dpdk": {"file_prefix": "rfc2544-posternd"},
             "memory": {"hugepages": "on" if self.hugepages else "off", "size": "512MiB"},
             "workers": {"cores": [int(self.o.server_core)], "idle": "busy"},
-            "ports": [{"name": "link0", "device": self.device(), "addresses": [f"{SERVER}/16"]}],
+            "ports": [{"name": "link0", "device": self.device(), 
+                       "addresses": [f"{SERVER[4]}/16", f"{SERVER[6]}/64"]}],
+            "neighbors": {"permanent": [{"address": CLIENT[v], "mac": CLIENT_MAC} for v in (4, 6)]},
             "access": [{"user": "root", "bind": [f"udp/{ECHO}"]}],
             "control": {"app_socket": f"{self.dir}/app.sock", "socket": f"{self.dir}/control.sock"},
         }
@@ -69,7 +74,9 @@ class Rig:
     def start_echo(self):
         """The application, where the generator does not host it."""
         command = ["env", f"POSTERN_SOCKET={self.dir}/app.sock", self.o.build / "app/examples/echo",
-                   "--udp", ECHO]
+                   "--udp", ECHO, "--address", "::"]
+        if self.o.app_core != self.o.client_core:
+            command.append("--busy")
         process = self.spawn("echo", command, self.o.app_core)
         self.wait("echo", process, r"listening on UDP")
 
@@ -81,8 +88,14 @@ class Rig:
     def mac(self):
         return json.loads(self.cli("link"))[0]["mac"]
 
-    def drops(self):
-        return json.loads(self.cli("drops"))
+    def counters(self):
+        """What the device under test has counted so far: packets by station of their way, drops."""
+        workers = json.loads(self.cli("stats"))["workers"]
+        names = ("rx_packets", "udp_rx_datagrams", "udp_tx_datagrams", "tx_packets", "worker_turns",
+                 "worker_busy_turns")
+        counted = {n: sum(w[n] for w in workers) for n in names}
+        counted["drops"] = {d["reason"]: d["packets"] for d in json.loads(self.cli("drops"))}
+        return counted
 
     def close(self):
         for process in reversed(self.processes):
@@ -103,39 +116,40 @@ class Loadgen:
     def __init__(self, rig):
         self.rig = rig
 
-    def run(self, size, flows, *more):
+    def run(self, traffic, *more):
         o = self.rig.o
-        clients = -(-flows // 50000)
+        clients = -(-traffic.flows // 50000)
+        sizes = ",".join(str(s - HEADERS[traffic.version] - FCS) for s in traffic.sizes)
         command = [o.build / "perf/loadgen", "--json", "--mode", "udp-flood", "--vdev",
                    f"net_memif0,role=client,socket={self.rig.memif},socket-abstract=no", "--local",
-                   CLIENT, "--clients", clients, "--connections", flows, "--peer", SERVER, "--port",
-                   ECHO, "--core", o.client_core, "--file-prefix", "rfc2544-loadgen", "--size",
-                   size - HEADERS - FCS, "--host-echo", f"udp:{ECHO}", "--app-socket",
-                   self.rig.dir / "app.sock", "--drain", 0.3, *more]
+                   CLIENT[traffic.version], "--clients", clients, "--connections", traffic.flows,
+                   "--peer", SERVER[traffic.version], "--port", ECHO, "--mac", CLIENT_MAC, "--core",
+                   o.client_core, "--file-prefix", "rfc2544-loadgen", "--size", sizes, "--host-echo",
+                   f"udp:{ECHO}", "--app-socket", self.rig.dir / "app.sock", "--drain", 0.2, *more]
         done = subprocess.run(spinning(command, o.client_core), check=False, capture_output=True,
                               text=True, timeout=300)
         if done.returncode:
             raise RuntimeError(f"loadgen: {done.stderr[-500:]}")
         return json.loads(done.stdout.splitlines()[-1])
 
-    def trial(self, size, flows, rate, seconds, count=0):
+    def trial(self, traffic, rate, seconds, count=0):
         more = ["--warmup", 0, "--duration", seconds or 1]
         if rate:
             more += ["--rate", rate]
         if count:
             more += ["--count", count]
-        result = self.run(size, flows, *more)
+        result = self.run(traffic, *more)
         return Trial(rate, result["seconds"], result["sent"], result["completed"])
 
-    def latency(self, size, flows, rate, seconds):
-        result = self.run(size, flows, "--warmup", 0.2, "--duration", seconds, "--rate", rate)
+    def latency(self, traffic, rate, seconds):
+        result = self.run(traffic, "--warmup", 0.2, "--duration", seconds, "--rate", rate)
         return result["latency_us"]
 
 
 class Pktgen:
     """Pktgen-DPDK, started once; serve.lua makes its trials."""
     hosts_application = False
-    link_bits = 100e9  # what net_memif reports; percentages are of it
+    most_flows = 24576  # packets that 23.03 makes at the start of a trial, and sends again and again
 
     def __init__(self, rig):
         self.rig = rig
@@ -148,7 +162,9 @@ class Pktgen:
         devices = (["-a", o.pktgen_port] if o.pktgen_port else
                    ["--no-pci", f"--vdev=net_memif0,role=client,socket={rig.memif},socket-abstract=no"])
         command = ["env", "TERM=xterm", f"POSTERN_REQUESTS={requests}", f"POSTERN_ANSWERS={answers}",
-                   f"POSTERN_LOCAL={CLIENT}", f"POSTERN_PEER={SERVER}", f"POSTERN_UDP_PORT={ECHO}",
+                   f"POSTERN_LOCAL={CLIENT[4]}", f"POSTERN_LOCAL6={CLIENT[6]}",
+                   f"POSTERN_PEER={SERVER[4]}", f"POSTERN_PEER6={SERVER[6]}",
+                   f"POSTERN_LOCAL_MAC={CLIENT_MAC}", f"POSTERN_UDP_PORT={ECHO}",
                    f"POSTERN_PEER_MAC={rig.mac()}", o.pktgen, "--lcores", cores, *eal,
                    "--no-telemetry", "--file-prefix", "rfc2544-pktgen", *devices, "--", "-P", "-m",
                    "1.0", "-f", HERE / "serve.lua"]
@@ -157,11 +173,12 @@ class Pktgen:
         # Open both ways: neither side waits for the other to open.
         self.requests = os.fdopen(os.open(requests, os.O_RDWR), "w")
         self.answers = os.fdopen(os.open(answers, os.O_RDWR), "r")
-        if self.answer(120) != "ready":
-            raise RuntimeError("pktgen did not become ready")
-        text = (rig.dir / "pktgen.log").read_text(errors="replace")
-        version = re.search(r"Pktgen[: ]+(\d+\.\d+\.\d+)", text)
-        self.name = "Pktgen-DPDK" + (f" {version.group(1)}" if version else "")
+        answer = self.answer(120)
+        ready = re.fullmatch(r"ready (\d+) (?:pktgen-)?(.+)", answer)
+        if not ready:
+            raise RuntimeError(f"pktgen did not become ready: {answer}")
+        self.link_bits = float(ready.group(1)) * 1e6  # as the device reports it; percent are of it
+        self.name = f"Pktgen-DPDK {ready.group(2)}"
 
     def answer(self, seconds):
         deadline = time.monotonic() + seconds
@@ -171,13 +188,13 @@ class Pktgen:
                 raise RuntimeError(f"pktgen does not answer; its last words:\n{log[-1500:]}")
         return self.answers.readline().strip()
 
-    def trial(self, size, flows, rate, seconds, count=0):
-        most = self.link_bits / 8 / (size + 20)
-        percent = min(100.0, 100.0 * rate / most) if rate else 100.0
-        seconds = seconds or 1.0
-        self.requests.write(f"{size} {flows} {percent:.6f} {int(seconds * 1000)} {count}\n")
+    def trial(self, traffic, rate, seconds, count=0):
+        percent = min(100.0, 100.0 * rate * traffic.bits / self.link_bits) if rate else 100.0
+        sizes = ",".join(map(str, traffic.sizes))
+        self.requests.write(f"{traffic.version} {sizes} {traffic.flows} {percent:.6f} "
+                            f"{int(seconds * 1000)} {count}\n")
         self.requests.flush()
         result = json.loads(self.answer(seconds + 60))
         if "error" in result:
             raise RuntimeError(f"pktgen: {result['error']}")
-        return Trial(rate, seconds, result["sent"], result["received"])
+        return Trial(rate, seconds or 1.0, result["sent"], result["received"])

@@ -8,8 +8,9 @@ import threading
 import time
 
 from cases_ipv6 import mac_of
-from cases_malformed import checksum, drop_counts
+from cases_malformed import drop_counts
 from harness import LINUX, POSTERN, WIRE, case, note, receive_exactly, run, spawn, wait_until
+from spoiled_frames import checksum
 
 TAP = "ptn0"
 LINUX6, POSTERN6 = "2001:db8::1", "2001:db8::2"

@@ -7,9 +7,10 @@ import struct
 import time
 
 from cases_ipv6 import LINUX6, POSTERN6, Frames6, serve6, settled6, start6, udp6
-from cases_malformed import checksum, drop_counts
+from cases_malformed import drop_counts
 from harness import LINUX, POSTERN, WIRE, case, note, run, wait_until
 from pattern import Pattern
+from spoiled_frames import checksum
 
 
 def start(world, **sections):

@@ -8,9 +8,10 @@ import socket
 import struct
 import time
 
-from cases_malformed import checksum, drop_counts
+from cases_malformed import drop_counts
 from harness import WIRE, POSTERN, case, note, receive_exactly, receive_to_end, run, wait_until
 from pattern import Pattern
+from spoiled_frames import checksum
 
 LINUX6 = "2001:db8::1"
 POSTERN6 = "2001:db8::2"

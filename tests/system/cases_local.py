@@ -3,7 +3,7 @@ import os
 import socket
 
 from cases_ipv6 import POSTERN6, start6
-from cases_malformed import Frames, drop_counts
+from cases_malformed import drop_counts, frames_to
 from cases_programs import FILE_SIZE, PYTHON, python_program
 from cases_programs6 import start_nginx6
 from harness import LINUX, POSTERN, WIRE, case, receive_exactly, run, wait_until
@@ -103,7 +103,7 @@ def nobody_outside_is_one_of_us(world):
     sent to anybody for it."""
     world.start()
     world.serve_echo(7)
-    frames = Frames(world)
+    frames = frames_to(world)
     source = socket.inet_aton(POSTERN)
     before = counter(world, "local_packets")
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:

@@ -7,8 +7,9 @@ import struct
 import time
 
 from cases_ipv6 import start6
-from cases_malformed import checksum, drop_counts
+from cases_malformed import drop_counts
 from harness import LINUX, POSTERN, WIRE, case, run, wait_until
+from spoiled_frames import checksum
 
 GROUP4, GROUP6 = "239.1.2.3", "ff15::77"
 PORT = 5000

@@ -8,8 +8,9 @@ import subprocess
 import time
 
 from cases_ipv6 import mac_of
-from cases_malformed import checksum, drop_counts
+from cases_malformed import drop_counts
 from harness import POSTERN, WIRE, case, note, receive_exactly, run, spawn, wait_until
+from spoiled_frames import checksum
 
 FAR6 = "2001:db8:ff::1"   # an address of the Linux end that is not on the link
 PREFIX = "2001:db8:a:"

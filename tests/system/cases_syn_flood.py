@@ -4,9 +4,10 @@ import socket
 import struct
 import time
 
-from cases_malformed import Frames, checksum
+from cases_malformed import frames_to
 from harness import LINUX, WIRE, case, note, receive_exactly, wait_until
 from pattern import Pattern
+from spoiled_frames import checksum
 
 BACKLOG = 4096  # of the echo server, and the most that posternd allows
 
@@ -17,7 +18,7 @@ class Flood:
     OPTIONS = bytes.fromhex("020405b4" "0402" "080a" "00000001" "00000000" "01" "030307")
 
     def __init__(self, world):
-        self.frames, self.rng = Frames(world), random.Random(7)
+        self.frames, self.rng = frames_to(world), random.Random(7)
         self.wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         self.wire.bind((WIRE, 0))
 
