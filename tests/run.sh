@@ -211,7 +211,8 @@ if wants system; then
 fi
 if wants nic; then
   step "PCI network cards, in a guest"
-  collect nic/suite "$here/nic/run.py" --build "$build" --filter "$filter" --results "$results"
+  collect nic/suite "$here/nic/run.py" --build "$build" \
+    --retries "$((${POSTERN_TEST_RETRIES:-0} > 0))" --filter "$filter" --results "$results"
 fi
 if wants quickstart; then
   step "Quickstart, end to end"

@@ -26,7 +26,11 @@ serve() {
   done
   "$bin/echo" --tcp 7 --udp 7 >"echo$1.log" 2>&1 &
   "$bin/httpd" --port 80 --root /tmp/job/www >"httpd$1.log" 2>&1 &
-  until "$bin/postern" ss 2>/dev/null | grep -q 0.0.0.0:80; do sleep 0.2; done
+  httpd=$!
+  until "$bin/postern" ss 2>/dev/null | grep -q 0.0.0.0:80; do
+    kill -0 $httpd 2>/dev/null || fail "httpd: $(tail -n 3 "httpd$1.log")"
+    sleep 0.2
+  done
   say "SERVING $1"
 }
 shown() {

@@ -20,18 +20,26 @@ def cache():
                         pathlib.Path.home() / ".cache/postern-nic")
 
 
+def download(work):
+    depends = subprocess.run(["apt-cache", "depends", "linux-image-amd64"], check=True, text=True,
+                             capture_output=True).stdout
+    package = re.search(r"Depends: (linux-image-\S+)", depends).group(1)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    subprocess.run(["apt-get", "-q", "download", package], cwd=work, check=True,
+                   stdout=subprocess.DEVNULL)
+
+
 def fetch():
     """The unpacked package: DIRECTORY/boot/vmlinuz-*, DIRECTORY/lib/modules/*."""
     tree = cache() / "kernel"
     if not list(tree.glob("boot/vmlinuz-*")):
-        depends = subprocess.run(["apt-cache", "depends", "linux-image-amd64"], check=True, text=True,
-                                 capture_output=True).stdout
-        package = re.search(r"Depends: (linux-image-\S+)", depends).group(1)
         work = cache() / "download"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        subprocess.run(["apt-get", "-q", "download", package], cwd=work, check=True,
-                       stdout=subprocess.DEVNULL)
+        try:
+            download(work)
+        except (subprocess.CalledProcessError, AttributeError):  # no package lists, or old ones
+            subprocess.run(["apt-get", "-q", "update"], check=False, stdout=subprocess.DEVNULL)
+            download(work)
         shutil.rmtree(tree, ignore_errors=True)
         subprocess.run(["dpkg", "-x", next(work.glob("*.deb")), tree], check=True)
         shutil.rmtree(work)

@@ -22,6 +22,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
 import kernel  # noqa: E402
+import qemu  # noqa: E402
 from harness import LINUX, POSTERN, enter_new_network, receive_exactly, run  # noqa: E402
 
 DEVICE = "0000:01:00.0"  # behind the root port
@@ -32,10 +33,11 @@ CARDS = {
     "e1000e": ("e1000e", "e1000e", "rx-checksum tx-checksum"),
     "e1000": ("e1000", "e1000", "tx-checksum"),
     "vmxnet3": ("vmxnet3", "vmxnet3", "tx-checksum tso"),
-    "igb": ("igb", "igb", "tx-checksum"),
+    "igb": ("igb", "igb", "rx-checksum tx-checksum tso"),
 }
 USUAL = ("virtio-net", "e1000e")
-QUEUES = {"virtio-net": 2}
+QUEUES = {"virtio-net": 2, "igb": 2}  # with RSS; one everywhere else
+TAP_QUEUES = {"virtio-net": 2}        # of the card's other end
 
 
 def parse_arguments():
@@ -45,6 +47,8 @@ def parse_arguments():
     parser.add_argument("--filter", default="")
     parser.add_argument("--results", type=pathlib.Path)
     parser.add_argument("--seconds", type=int, default=600, help="for each card")
+    parser.add_argument("--retries", type=int, default=0,
+                        help="emulation is slow on a busy machine: so many cards may fail once")
     parser.add_argument("--keep", action="store_true", help="leave the folder with the logs")
     return parser.parse_args()
 
@@ -62,7 +66,7 @@ class Guest:
     def __init__(self, model, build, directory):
         self.model, self.dir = model, directory
         self.job = directory / "job"
-        self.queues = QUEUES.get(model, 1)
+        self.queues, self.tap_queues = QUEUES.get(model, 1), TAP_QUEUES.get(model, 1)
         self.console = directory / "console.log"
         self.make_job(build)
         self.process = None
@@ -84,13 +88,15 @@ class Guest:
                   "ports": [{"name": "nic0", "device": DEVICE, "addresses": [f"{POSTERN}/24"]}],
                   "access": [{"user": "root", "bind": ["tcp/any", "udp/any"]}]}
         (self.job / "posternd.yaml").write_text(json.dumps(config))
-        (self.job / "job.conf").write_text(
-            f"device={DEVICE}\nbin=/tmp/job/bin\ntree={HERE.parents[1]}\n")
+        # A copy: the guest has a /tmp of its own, and this tree may lie in ours.
+        shutil.copytree(HERE.parents[1] / "deploy", self.job / "deploy")
+        (self.job / "job.conf").write_text(f"device={DEVICE}\nbin=/tmp/job/bin\ntree=/tmp/job\n")
         shutil.copy(HERE / "job.sh", self.job / "job.sh")
 
     def start(self):
         """A tap of this namespace's, with a queue for each of the card's, and qemu on it."""
-        queues = self.queues
+        queues = self.tap_queues
+        emulator, environment = qemu.program(CARDS[self.model][0].partition(",")[0])
         run("ip", "tuntap", "add", "tap0", "mode", "tap", "vnet_hdr", *(["multi_queue"] if queues > 1 else []))
         run("ip", "addr", "add", f"{LINUX}/24", "dev", "tap0")
         run("ip", "link", "set", "tap0", "up")
@@ -98,7 +104,7 @@ class Guest:
         (self.dir / "initrd").write_bytes(kernel.initrd(tree, HERE / "init.sh"))
         card = CARDS[self.model][0]
         command = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536",
+            emulator, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536",
             "-machine", "q35,kernel-irqchip=split", "-nodefaults", "-no-reboot", "-display", "none",
             "-serial", f"file:{self.console}", "-kernel", kernel.vmlinux(tree), "-initrd",
             self.dir / "initrd", "-append",
@@ -115,7 +121,7 @@ class Guest:
             "-device", f"{card},netdev=net,bus=root_port,mac=52:54:00:12:34:56,romfile="]
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)], stdin=subprocess.DEVNULL,
-            stdout=open(self.dir / "qemu.log", "wb"), stderr=subprocess.STDOUT)
+            env=environment, stdout=open(self.dir / "qemu.log", "wb"), stderr=subprocess.STDOUT)
 
     def text(self):
         text = self.console.read_text(errors="replace") if self.console.exists() else ""
@@ -238,6 +244,8 @@ def test(model, args):
     try:
         one_card(guest, args.seconds)
         return "PASS", ""
+    except qemu.Missing as missing:
+        return "SKIP", str(missing)
     except Exception as error:  # noqa: B902 whatever it is, the test failed
         print("\n".join("      | " + line for line in guest.text().splitlines()[-40:]))
         with contextlib.suppress(OSError):
@@ -261,6 +269,10 @@ def main():
         if not re.search(args.filter, name):
             continue
         word, why = ("SKIP", f"{', '.join(missing)} is not installed") if missing else test(model, args)
+        if word == "FAIL" and args.retries > 0:
+            args.retries -= 1
+            print(f"RETRY {name}: {why}", flush=True)
+            word, why = test(model, args)
         seconds = f"{time.monotonic() - begin:.1f}"
         print(f"{word}  {name} ({seconds} s){': ' + why if why else ''}", flush=True)
         if args.results:
