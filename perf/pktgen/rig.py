@@ -133,7 +133,7 @@ class Loadgen:
         return json.loads(done.stdout.splitlines()[-1])
 
     def trial(self, traffic, rate, seconds, count=0):
-        more = ["--warmup", 0, "--duration", seconds or 1]
+        more = ["--warmup", 0, "--duration", seconds or 0.1 + count / 500e3]  # a burst ends by itself
         if rate:
             more += ["--rate", rate]
         if count:
