@@ -55,6 +55,9 @@
  * rx_head: bytes the client has consumed. tx bytes are counted as the client queues them;
  * tx_acked: bytes whose storage the daemon no longer needs (acknowledged by the peer, or sent, for
  * UDP). UDP uses the same streams: each datagram is a record, shm_datagram + payload, padded to 8.
+ * Urgent data of TCP stays in its place in the stream: an event with SHM_EV_URGENT names the
+ * position behind its last byte, which may lie beyond rx_tail; SHM_CMD_URGENT says the same of what
+ * is sent.
  *
  * RECEIVE CHUNKS. Payload lies in chunks of the channel's pool. A chunk begins with shm_chunk and
  * is linked to its successor. A chain starts at the chunk that an event with SHM_EV_NEW_CHAIN
@@ -113,7 +116,7 @@ static inline void shm_fence(void) {
 
 #define SHM_MAGIC UINT32_C(0x4e525350) /* "PSRN" */
 #define SHM_VERSION_MAJOR 1
-#define SHM_VERSION_MINOR 3
+#define SHM_VERSION_MINOR 4
 #define SHM_DEFAULT_SOCKET_PATH "/run/postern/postern.sock"
 
 enum {
@@ -138,7 +141,8 @@ enum shm_region_kind {
   SHM_REGION_REQUESTS = 7,       /* client segment: struct shm_request[client_slots] */
   SHM_REGION_TX_POOL = 8,        /* client segment: transmit payload, laid out by the client */
   SHM_REGION_SCRATCH = 9,        /* client segment: never read by the daemon */
-  SHM_REGION_SETTINGS = 10       /* daemon segment: struct shm_settings. Since minor version 2. */
+  SHM_REGION_SETTINGS = 10,      /* daemon segment: struct shm_settings. Since minor version 2. */
+  SHM_REGION_FIGURES = 11        /* daemon segment: struct shm_figures. Since minor version 4. */
 };
 
 struct shm_region {
@@ -240,14 +244,16 @@ enum shm_op {
   SHM_OP_CLOSE = 7,    /* arg: 0 close as POSIX does, 1 abort with RST (linger 0) */
   SHM_OP_SETOPT = 8,   /* arg: enum shm_option; length: the value */
   SHM_OP_ACCEPTED = 9, /* listener: length connections were taken by accept() */
-  SHM_OP_INFO = 10     /* TCP: write the figures of shm_socket. Since minor version 1. */
+  SHM_OP_INFO = 10     /* TCP: write the figures of shm_socket (since minor version 1), and those of
+                          shm_figures */
 };
 
 enum shm_command_flag {
   SHM_CMD_WANT_TX = 1, /* SEND, SENDTO: a writer waits for space: ring the doorbell whenever
                           tx_acked moves, until the slot's next SEND or SENDTO */
   SHM_CMD_MORE = 2,    /* SEND: more follows, a partial segment may wait (MSG_MORE) */
-  SHM_CMD_PUSH = 4     /* reserved */
+  SHM_CMD_PUSH = 4,    /* reserved */
+  SHM_CMD_URGENT = 8   /* SEND: its last byte is urgent (MSG_OOB). Since minor version 4. */
 };
 
 struct shm_command {
@@ -286,7 +292,8 @@ enum shm_option {
   SHM_OPT_GROUP_LOOP = 19,      /* 0 or 1 */
   SHM_OPT_GROUP_OTHERS = 20,    /* 0 or 1: IP_MULTICAST_ALL */
   SHM_OPT_GROUP_INTERFACE = 21, /* index plus 1; 0: the routes decide */
-  SHM_OPT_LAST = SHM_OPT_GROUP_INTERFACE
+  SHM_OPT_PACING_RATE = 22,     /* of TCP: bytes a second, 0 off. Since minor version 4. */
+  SHM_OPT_LAST = SHM_OPT_PACING_RATE
 };
 
 /* What CONNECT reads, once. Addresses of both families are 16 bytes, IPv4 mapped (::ffff:a.b.c.d).
@@ -315,7 +322,8 @@ enum shm_event_flag {
   SHM_EV_NEW_CHAIN = 1, /* value: first unit of a new receive chain */
   SHM_EV_EOF = 2,       /* the peer will send nothing after rx_tail */
   SHM_EV_ERROR = 4,     /* error: a positive errno. TCP: the connection is over. UDP: pending */
-  SHM_EV_CONNECTED = 8  /* a TCP connect succeeded */
+  SHM_EV_CONNECTED = 8, /* a TCP connect succeeded */
+  SHM_EV_URGENT = 16    /* value2: stream position behind the urgent data. Since minor version 4. */
 };
 
 struct shm_event {
@@ -353,6 +361,58 @@ struct shm_socket {
   uint32_t retransmits; /* segments since the connection opened */
 };
 SHM_ASSERT(sizeof(struct shm_socket) == 64, "shm_socket layout");
+
+enum shm_figures_option { /* as Linux's TCPI_OPT_* */
+                          SHM_FIGURES_TIMESTAMPS = 1,
+                          SHM_FIGURES_SACK = 2,
+                          SHM_FIGURES_WSCALE = 4,
+                          SHM_FIGURES_ECN = 8
+};
+
+/* All that is known of a connection: of the one that the channel's last SHM_OP_INFO named. Written
+ * whole before shm_socket.info_seq changes; one SHM_OP_INFO a channel is asked at a time. */
+struct shm_figures {
+  uint32_t slot;
+  uint32_t generation;
+  uint8_t options; /* enum shm_figures_option */
+  uint8_t snd_scale;
+  uint8_t rcv_scale;
+  uint8_t backoff;      /* doublings of the RTO */
+  uint8_t retries;      /* timeouts since something was last acknowledged */
+  uint8_t ca_state;     /* as Linux's: 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss */
+  uint8_t rate_limited; /* delivery_rate is what the application asked for, or less */
+  uint8_t probes;       /* of keepalive and of a closed window, without an answer */
+  uint32_t rto;         /* microseconds */
+  uint32_t srtt;        /* microseconds */
+  uint32_t rttvar;      /* microseconds */
+  uint32_t min_rtt;     /* microseconds; 0: no sample */
+  uint32_t mss;         /* bytes, as the rest unless said otherwise */
+  uint32_t rcv_mss;
+  uint32_t cwnd;
+  uint32_t ssthresh; /* UINT32_MAX: none yet */
+  uint32_t snd_wnd;
+  uint32_t rcv_wnd;
+  uint32_t in_flight;
+  uint32_t sacked;
+  uint32_t lost;
+  uint32_t unsent;
+  uint32_t receive_buffer;
+  uint32_t retransmits;  /* segments */
+  uint32_t reorder_seen; /* times */
+  uint32_t path_mss;     /* what the path is known to carry, without options */
+  uint64_t bytes_sent;   /* retransmissions included, as the rest since the connection opened */
+  uint64_t bytes_resent;
+  uint64_t bytes_acked;
+  uint64_t bytes_received;
+  uint64_t delivery_rate;   /* bytes a second; 0: none yet */
+  uint64_t pacing_rate;     /* bytes a second; 0: not paced */
+  uint64_t max_pacing_rate; /* bytes a second; 0: not limited */
+  uint64_t busy;            /* microseconds in which there was something to send */
+  uint64_t limited_by_receiver;
+  uint64_t limited_by_send_buffer;
+};
+SHM_ASSERT(offsetof(struct shm_figures, bytes_sent) == 88, "shm_figures layout");
+SHM_ASSERT(sizeof(struct shm_figures) == 168, "shm_figures layout");
 
 /* ---- receive chunks ---- */
 

@@ -148,11 +148,14 @@ enum record_flag {
   R_REOPEN = 1 << 22,  /* with R_CLOSING: on RELEASED the slot stays with its descriptor */
   R_ASYNC = 1 << 23,   /* connect returned before its outcome; the next one tells it */
   R_BROADCAST = 1 << 24,
-  R_NO_GROUP_LOOP = 1 << 25,  /* IP_MULTICAST_LOOP is off */
-  R_NO_GROUP_OTHERS = 1 << 26 /* IP_MULTICAST_ALL is off */
+  R_NO_GROUP_LOOP = 1 << 25,   /* IP_MULTICAST_LOOP is off */
+  R_NO_GROUP_OTHERS = 1 << 26, /* IP_MULTICAST_ALL is off */
+  R_URGENT = 1 << 27,          /* `urgent` is the place of an urgent byte not yet passed */
+  R_URGENT_READ = 1 << 28,     /* which MSG_OOB has read */
+  R_OOBINLINE = 1 << 29
 };
 /* What accepted sockets inherit. */
-#define R_INHERITED (R_V6 | R_NODELAY | R_CORK | R_KEEPALIVE | R_LINGER)
+#define R_INHERITED (R_V6 | R_NODELAY | R_CORK | R_KEEPALIVE | R_LINGER | R_OOBINLINE)
 
 enum tell { /* of a datagram */
             TELL_PKTINFO = 1 << 0,
@@ -232,9 +235,15 @@ struct record {
   uint32_t sndbuf;     /* bytes */
   uint32_t starved;    /* in the list of records that wait for transmit memory */
   uint32_t next_starved;
-  uint32_t dgrams;     /* datagrams outstanding */
-  uint32_t dgram_unit; /* oldest outstanding datagram: chunk and offset in it, stream position */
-  uint32_t dgram_offset;
+  uint32_t dgrams; /* datagrams outstanding */
+  union {
+    uint32_t dgram_unit;  /* oldest outstanding datagram: chunk and offset in it, stream position */
+    uint32_t pacing_rate; /* of a stream: SO_MAX_PACING_RATE, bytes a second; 0 none */
+  };
+  union {
+    uint32_t dgram_offset;
+    uint32_t urgent; /* of a stream, the drainer's: position of the urgent byte, with R_URGENT */
+  };
   uint32_t dgram_position;
   uint32_t tx_reaped; /* tx_acked when memory was last freed */
   uint32_t torn;      /* stream: bytes are counted that are not yet sent */
@@ -282,6 +291,7 @@ struct channel_shared {
   uint32_t slot_high;     /* slots from here on have never been used */
   uint32_t closing;       /* slots that wait for RELEASED */
   uint32_t accepted_high; /* slots from here on were never opened by the daemon */
+  struct lock info_lock;  /* whoever asks for figures: one at a time */
 };
 
 struct tx_unit { /* of a chunk's first unit */
@@ -324,6 +334,7 @@ struct channel {
   struct tx_block* blocks;
   struct shm_request* requests;
   const struct shm_socket* sockets;
+  const struct shm_figures* figures; /* NULL: the daemon is older than they are */
   uint32_t rx_units;
   uint32_t tx_blocks;
   uint32_t index;
@@ -415,6 +426,10 @@ struct sock {
   uint32_t index;
   uint32_t life;
 };
+/* The daemon knows what that minor version of shmsock.h has added. */
+static inline bool daemon_knows(const struct context* c, uint16_t minor) {
+  return c->daemon_header->version_minor >= minor;
+}
 /* Still the socket that was looked up, not closed meanwhile. */
 static inline bool sock_alive(const struct sock* s) { return load(&s->record->life) == s->life; }
 
@@ -552,6 +567,37 @@ static inline void tx_acquire(struct context* c, uint32_t index) {
 static inline void accept_acquire(struct context* c, uint32_t listener) {
   if (lock_acquire(&record_at(c, listener)->accept_lock)) accept_recover(c, listener);
 }
+
+/* ---- urgent.c ---- */
+/* The daemon knows of urgent data up to stream position `mark`. rx_tail is still what it was. */
+void urgent_arrived(struct context* c, uint32_t index, uint32_t mark);
+/* Of `there` bytes at rx_head: those that one receive may take. Under rx_lock. */
+struct urgent_limit {
+  uint32_t there;
+  bool skip; /* first, one byte is left out: it is urgent and not read in line */
+  bool stop; /* the urgent byte comes after `there` */
+};
+struct urgent_limit urgent_limit(const struct record* r, uint32_t there, bool begun);
+/* Forgets an urgent byte that rx_head has passed. Under rx_lock. */
+void urgent_passed(struct record* r);
+/* MSG_OOB has read the urgent byte at position `at`. Under rx_lock. */
+void urgent_fetched(struct record* r, uint32_t at);
+/* The next byte is the urgent one (SIOCATMARK). */
+bool urgent_next(const struct record* r);
+/* There is an urgent byte that nobody has read (POLLPRI). */
+bool urgent_unread(const struct record* r);
+/* Bytes up to the urgent one (FIONREAD). */
+uint32_t stream_unread(const struct record* r);
+/* A receive would return some (POLLIN). */
+bool stream_readable(const struct record* r);
+
+/* ---- receive.c ---- */
+/* Leaves out the byte at rx_head, which is there. Under rx_lock. */
+void receive_skip(const struct channel* ch, struct record* r);
+
+/* ---- tcp_info.c ---- */
+/* TCP_INFO. 0 or an errno. */
+int tcp_info_get(const struct sock* s, uint32_t flags, void* value, socklen_t* length);
 
 /* ---- transmit.c ---- */
 /* Frees what tx_acked has passed. Under tx_lock. */

@@ -42,6 +42,7 @@ void options_send(struct context* c, uint32_t index) {
     if (all[i].value != 0) send_one(c, index, all[i].option, all[i].value);
   }
   if (r->congestion != 0) send_one(c, index, SHM_OPT_CONGESTION, r->congestion - 1U);
+  if (stream && r->pacing_rate != 0) send_one(c, index, SHM_OPT_PACING_RATE, r->pacing_rate);
   if (!stream) group_options_send(c, index);
 }
 
@@ -125,6 +126,18 @@ static int set_congestion(const struct sock* s, const char* value, socklen_t len
   return ENOENT;
 }
 
+/* SO_MAX_PACING_RATE: of 4 or 8 bytes; all ones: not paced. */
+static int set_pacing_rate(const struct sock* s, const void* value, socklen_t length) {
+  uint64_t rate = 0;
+  if (length < sizeof(uint32_t)) return EINVAL;
+  if (!daemon_knows(s->context, 4)) return ENOPROTOOPT;
+  memcpy(&rate, value, length >= sizeof rate ? sizeof rate : sizeof(uint32_t));
+  const uint32_t paced = rate < UINT32_MAX ? (uint32_t)rate : 0;
+  store_relaxed(&s->record->pacing_rate, paced);
+  option_send(s, SHM_OPT_PACING_RATE, paced);
+  return 0;
+}
+
 static void put(void* value, socklen_t* length, const void* from, socklen_t size) {
   if (*length > size) *length = size;
   memcpy(value, from, *length);
@@ -148,6 +161,8 @@ static int set_socket_option(const struct sock* s, int option, int v) {
       return set_flag(s, R_REUSEADDR, v);
     case SO_REUSEPORT:
       return set_flag(s, R_REUSEPORT, v);
+    case SO_OOBINLINE:
+      return set_flag(s, R_OOBINLINE, v);
     case SO_KEEPALIVE:
       return set_and_send(s, R_KEEPALIVE, SHM_OPT_KEEPALIVE, v);
     case SO_RCVBUF:
@@ -263,6 +278,8 @@ int postern_setsockopt(int fd, int level, int option, const void* value, socklen
     error = set_timeout(&s.record->snd_timeout, value, length);
   } else if (level == IPPROTO_TCP && option == TCP_CONGESTION && is_stream(&s)) {
     error = set_congestion(&s, value, length);
+  } else if (level == SOL_SOCKET && option == SO_MAX_PACING_RATE && is_stream(&s)) {
+    error = set_pacing_rate(&s, value, length);
   } else if (length >= sizeof number) {
     memcpy(&number, value, sizeof number);
     error = set_number(&s, level, option, number);
@@ -305,6 +322,9 @@ static int get_socket_option(const struct sock* s, uint32_t f, int option, int* 
       return 0;
     case SO_REUSEPORT:
       *v = (f & R_REUSEPORT) != 0;
+      return 0;
+    case SO_OOBINLINE:
+      *v = (f & R_OOBINLINE) != 0;
       return 0;
     case SO_KEEPALIVE:
       *v = (f & R_KEEPALIVE) != 0;
@@ -385,48 +405,16 @@ static int get_structure(const struct sock* s, int option, void* value, socklen_
     put(value, length, &l, sizeof l);
     return 0;
   }
+  if (option == SO_MAX_PACING_RATE && is_stream(s)) {
+    const uint32_t rate = load_relaxed(&r->pacing_rate);
+    const uint64_t whole = rate != 0 ? rate : UINT64_MAX;
+    put(value, length, &whole, *length >= sizeof whole ? sizeof whole : sizeof rate);
+    return 0;
+  }
   if (option != SO_RCVTIMEO && option != SO_SNDTIMEO) return ENOPROTOOPT;
   const int64_t ns = load_relaxed(option == SO_RCVTIMEO ? &r->rcv_timeout : &r->snd_timeout);
   const struct timeval t = {.tv_sec = ns / 1000000000, .tv_usec = ns % 1000000000 / 1000};
   put(value, length, &t, sizeof t);
-  return 0;
-}
-
-/* ---- TCP_INFO ---- */
-
-enum { INFO_PATIENCE_NS = 1000000000, INFO_NAP_NS = 20000 };
-
-/* Has the daemon write the figures of the slot. 0 or an errno. */
-static int ask_for_figures(const struct sock* s, const struct shm_socket* d) {
-  const uint8_t seen = load(&d->info_seq);
-  const int64_t deadline = now_ns() + INFO_PATIENCE_NS;
-  command_push(s->context, s->index, &(struct command){.op = SHM_OP_INFO});
-  while (load(&d->info_seq) == seen) {
-    if (check_daemon(s->context, false)) return ECONNABORTED;
-    if (now_ns() > deadline) return ETIMEDOUT;
-    nanosleep(&(struct timespec){.tv_nsec = INFO_NAP_NS}, NULL);
-  }
-  return 0;
-}
-
-static int get_info(const struct sock* s, uint32_t f, void* value, socklen_t* length) {
-  const struct record* r = s->record;
-  const struct shm_socket* d = &s->channel->sockets[slot_of(s->context, s->index)];
-  struct tcp_info info = {.tcpi_state = (f & R_LISTENING) != 0 ? TCP_LISTEN : TCP_CLOSE};
-  if ((f & (R_OPEN | R_LISTENING | R_CLOSING)) == R_OPEN) {
-    const int error = ask_for_figures(s, d);
-    if (error != 0) return error;
-    const uint32_t mss = d->mss != 0 ? d->mss : 536;
-    info.tcpi_state = d->tcp_state;
-    info.tcpi_snd_mss = info.tcpi_rcv_mss = info.tcpi_advmss = mss;
-    info.tcpi_rto = d->rto * 1000U;
-    info.tcpi_rtt = d->srtt;
-    info.tcpi_rttvar = d->rttvar;
-    info.tcpi_snd_cwnd = d->cwnd / mss;
-    info.tcpi_total_retrans = d->retransmits;
-    info.tcpi_unacked = (load_relaxed(&r->tx_tail) - load(&r->tx_acked) + mss - 1) / mss;
-  }
-  put(value, length, &info, sizeof info);
   return 0;
 }
 
@@ -438,7 +426,7 @@ int postern_getsockopt(int fd, int level, int option, void* value, socklen_t* le
   const uint32_t f = load(&s.record->flags);
   if (level == SOL_SOCKET && get_structure(&s, option, value, length) == 0) return 0;
   if (level == IPPROTO_TCP && option == TCP_INFO && (f & R_STREAM) != 0) {
-    const int rc = get_info(&s, f, value, length);
+    const int rc = tcp_info_get(&s, f, value, length);
     return rc == 0 ? 0 : fail(rc);
   }
   if (level == IPPROTO_TCP && option == TCP_CONGESTION && (f & R_STREAM) != 0) {

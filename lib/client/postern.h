@@ -100,8 +100,8 @@ POSTERN_API int postern_accept4(int fd, struct sockaddr* address, socklen_t* len
  * counted from 1; with one interface it need not be said. */
 POSTERN_API int postern_connect(int fd, const struct sockaddr* address, socklen_t length);
 
-/* flags of the sending calls: MSG_DONTWAIT, MSG_NOSIGNAL, MSG_MORE. EPIPE raises SIGPIPE unless
- * MSG_NOSIGNAL. A datagram is at most 65,507 bytes (EMSGSIZE). */
+/* flags of the sending calls: MSG_DONTWAIT, MSG_NOSIGNAL, MSG_MORE; of streams MSG_OOB. EPIPE
+ * raises SIGPIPE unless MSG_NOSIGNAL. A datagram is at most 65,507 bytes (EMSGSIZE). */
 POSTERN_API ssize_t postern_send(int fd, const void* data, size_t length, int flags);
 POSTERN_API ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
                                    const struct sockaddr* to, socklen_t to_length);
@@ -112,7 +112,12 @@ POSTERN_API ssize_t postern_sendmsg(int fd, const struct msghdr* message, int fl
  * _GNU_SOURCE. */
 POSTERN_API int postern_sendmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags);
 
-/* flags of the receiving calls: MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, MSG_TRUNC. */
+/* flags of the receiving calls: MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, MSG_TRUNC; of streams MSG_OOB.
+ *
+ * URGENT DATA (RFC 6093) is as on Linux: the last byte sent with MSG_OOB is read with MSG_OOB
+ * (which never blocks; EINVAL: there is none, it was read, or SO_OOBINLINE is set), POLLPRI tells
+ * of it, and a receive stops before it; with SO_OOBINLINE it is read in its place. SIGURG is not
+ * sent. */
 POSTERN_API ssize_t postern_recv(int fd, void* data, size_t length, int flags);
 POSTERN_API ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags,
                                      struct sockaddr* from, socklen_t* from_length);
@@ -153,13 +158,14 @@ POSTERN_API int postern_close(int fd);
 POSTERN_API int postern_dup(int fd);
 
 /* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ACCEPTCONN (get only), SO_REUSEADDR,
- * SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_SNDBUF, SO_RCVTIMEO, SO_SNDTIMEO.
- * IPPROTO_TCP: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_MAXSEG,
- * TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_DEFER_ACCEPT, TCP_CONGESTION (cubic, newreno or reno, dctcp;
- * ENOENT for others).
- * TCP_INFO (get only; state, rto, snd_mss, rcv_mss, advmss, unacked, rtt, rttvar, snd_cwnd,
- * total_retrans; the rest is 0).
- * IPPROTO_IP: IP_TOS, IP_TTL, IP_MTU_DISCOVER. IPPROTO_IPV6: IPV6_V6ONLY, IPV6_TCLASS,
+ * SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE, SO_RCVBUF, SO_SNDBUF, SO_RCVTIMEO,
+ * SO_SNDTIMEO; of streams SO_MAX_PACING_RATE (bytes a second). IPPROTO_TCP: TCP_NODELAY, TCP_CORK,
+ * TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_MAXSEG, TCP_USER_TIMEOUT, TCP_QUICKACK,
+ * TCP_DEFER_ACCEPT, TCP_CONGESTION (cubic, newreno or reno, dctcp; ENOENT for others). TCP_INFO
+ * (get only), in the layout of linux/tcp.h; 0 are ato, retrans, fackets, the last_ times,
+ * reordering, rcv_rtt, segs_, data_segs_, delivered, dsack_dups, rcv_ooopack. tcpi_retransmits
+ * counts the timeouts since something was last acknowledged: how far the connection is from giving
+ * up. IPPROTO_IP: IP_TOS, IP_TTL, IP_MTU_DISCOVER. IPPROTO_IPV6: IPV6_V6ONLY, IPV6_TCLASS,
  * IPV6_UNICAST_HOPS, IPV6_MTU_DISCOVER. The latter of each: DONT, WANT (unless set), DO, PROBE; it
  * matters to datagrams: EMSGSIZE for one that was too large comes with a later call. Of datagrams
  * also IP_PKTINFO, IP_RECVTOS, IP_RECVTTL, IP_RECVORIGDSTADDR, IPV6_RECVPKTINFO, IPV6_RECVTCLASS
@@ -191,6 +197,8 @@ POSTERN_API int postern_set_nonblocking(int fd, int on);
 POSTERN_API int postern_get_nonblocking(int fd);
 /* FIONREAD: bytes that a receive can return now; a datagram socket: the size of the next one. */
 POSTERN_API int postern_available(int fd);
+/* SIOCATMARK: 1 if the next byte is an urgent one, else 0. */
+POSTERN_API int postern_at_mark(int fd);
 /* SIOCOUTQ: bytes sent and not yet acknowledged. */
 POSTERN_API int postern_unacknowledged(int fd);
 
@@ -199,7 +207,7 @@ POSTERN_API int postern_unacknowledged(int fd);
 struct postern_pollfd {
   int fd; /* negative: ignored */
   short events;
-  short revents; /* POLLIN, POLLOUT, POLLRDHUP, POLLERR, POLLHUP, POLLNVAL */
+  short revents; /* POLLIN, POLLPRI, POLLOUT, POLLRDHUP, POLLERR, POLLHUP, POLLNVAL */
 };
 /* As poll(2): milliseconds, -1 for ever. Costs O(n); for many sockets use a queue. */
 POSTERN_API int postern_poll(struct postern_pollfd* fds, nfds_t n, int timeout_ms);
@@ -212,7 +220,8 @@ typedef struct postern_queue postern_queue;
 #define POSTERN_ONESHOT (UINT32_C(1) << 30) /* report once, then be silent until modified */
 
 struct postern_event {
-  uint32_t events; /* POLLIN, POLLOUT, POLLRDHUP; POLLERR and POLLHUP always; POSTERN_* flags */
+  uint32_t
+      events; /* POLLIN, POLLPRI, POLLOUT, POLLRDHUP; POLLERR and POLLHUP always; POSTERN_* flags */
   int fd;
   uint64_t data; /* the caller's, returned as given */
 };

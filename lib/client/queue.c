@@ -38,7 +38,8 @@ static uint32_t stream_mask(struct context* c, uint32_t index, uint32_t f) {
   if (!failed && (f & R_CONNECTED) == 0) return POLLOUT | POLLWRNORM | POLLHUP;
   uint32_t mask = 0;
   if (read_over) mask |= POLLIN | POLLRDNORM | POLLRDHUP;
-  if (load(&r->rx_tail) != load_relaxed(&r->rx_head)) mask |= POLLIN | POLLRDNORM;
+  if (stream_readable(r)) mask |= POLLIN | POLLRDNORM;
+  if ((f & R_URGENT) != 0 && urgent_unread(r)) mask |= POLLPRI;
   if (read_over && write_over) mask |= POLLHUP;
   if (write_over || tx_writable(c, index)) mask |= POLLOUT | POLLWRNORM;
   return mask;

@@ -52,6 +52,13 @@ static void advance(struct record* r, const struct place* at, uint32_t n) {
   store(&r->rx_head, load_relaxed(&r->rx_head) + n);
 }
 
+void receive_skip(const struct channel* ch, struct record* r) {
+  struct place at;
+  if (available(ch, r, &at) == 0) return;
+  walk(ch, &at, NULL, 1);
+  advance(r, &at, 1);
+}
+
 /* The place is one word and changes first; rx_head follows from it. */
 void rx_recover(struct context* c, uint32_t index) {
   for (; index != NONE; index = load_relaxed(&record_at(c, index)->sibling)) {
@@ -73,6 +80,7 @@ struct receiving {
   struct sockaddr* from; /* datagram: NULL or where its sender's name goes */
   socklen_t* from_length;
   bool truncated;
+  bool urgent;                 /* what was received is urgent data */
   struct shm_datagram* header; /* datagram: NULL or where what is known of it goes */
   struct iovec* spans;         /* stream: to lend instead of to copy; NULL */
   int span_count;
@@ -113,21 +121,28 @@ static int receive_stream(struct receiving* o) {
     return EBADF;
   }
   const uint32_t f = load(&r->flags);
-  const uint32_t there = available(o->s.channel, r, &at);
   const size_t want = o->length - o->done;
-  const uint32_t n = there < want ? there : (uint32_t)want;
-  const bool all = there != 0 && n == want; /* of nothing, too: that waits as any other does */
-  const bool enough = all || (n != 0 && (o->flags & MSG_WAITALL) == 0);
+  struct urgent_limit limit = {.there = available(o->s.channel, r, &at)};
+  if (o->spans == NULL && want != 0) limit = urgent_limit(r, limit.there, o->done != 0);
+  const uint32_t n = limit.there < want ? limit.there : (uint32_t)want;
+  const bool all =
+      limit.there != 0 && n == want; /* of nothing, too: that waits as any other does */
+  const bool marked = limit.stop && n == limit.there && o->done + n != 0;
+  const bool enough = all || marked || (n != 0 && (o->flags & MSG_WAITALL) == 0);
   const bool over = (f & (R_EOF | R_FAILED | R_SHUT_RD)) != 0 || load_relaxed(&c->dead);
   if (o->spans != NULL) {
     o->done = lend(o->s.channel, at, o, n);
   } else if (!peek || enough || over) {
+    if (limit.skip) walk(o->s.channel, &at, NULL, 1);
     walk(o->s.channel, &at, (o->flags & MSG_TRUNC) != 0 ? NULL : &o->it, n);
-    if (!peek) advance(r, &at, n);
+    if (!peek) {
+      advance(r, &at, n + limit.skip);
+      urgent_passed(r);
+    }
     o->done += n;
   }
   lock_release(&r->rx_lock);
-  if (n != 0 && !peek) consumed(c, o->s.index);
+  if ((n != 0 || limit.skip) && !peek) consumed(c, o->s.index);
   if (enough || o->done != 0) return enough || over ? 0 : EAGAIN;
   if (load_relaxed(&r->error) != 0) return (int)exchange(&r->error, 0);
   if ((f & (R_CONNECTED | R_CONNECTING | R_FAILED)) == 0 && !load_relaxed(&c->dead))
@@ -135,6 +150,36 @@ static int receive_stream(struct receiving* o) {
   if ((f & (R_EOF | R_FAILED | R_SHUT_RD)) != 0) return 0;
   if (load_relaxed(&c->dead)) return ECONNABORTED;
   return EAGAIN;
+}
+
+/* MSG_OOB: the urgent byte, which stays where it is. Does not wait. 0 or an errno. */
+static int receive_urgent(struct receiving* o) {
+  struct record* r = o->s.record;
+  struct place at;
+  drain(o->s.context, o->s.channel);
+  rx_acquire(o->s.context, o->s.index);
+  const uint32_t f = load(&r->flags);
+  int rc = 0;
+  if (!sock_alive(&o->s)) {
+    rc = EBADF;
+  } else if ((f & (R_LISTENING | R_SHUT_RD)) == R_LISTENING) {
+    rc = ENOTCONN;
+  } else if ((f & (R_OOBINLINE | R_URGENT | R_URGENT_READ)) != R_URGENT) {
+    rc = EINVAL;
+  } else if (!urgent_unread(r)) { /* announced and not here yet */
+    rc = (f & (R_EOF | R_FAILED | R_SHUT_RD)) != 0 ? 0 : EAGAIN;
+  } else {
+    const uint32_t position = load(&r->urgent);
+    (void)available(o->s.channel, r, &at);
+    walk(o->s.channel, &at, NULL, position - load_relaxed(&r->rx_head));
+    o->truncated = o->length == 0;
+    o->urgent = true;
+    o->done = o->length != 0;
+    if (o->done != 0 && (o->flags & MSG_TRUNC) == 0) walk(o->s.channel, &at, &o->it, 1);
+    if ((o->flags & MSG_PEEK) == 0) urgent_fetched(r, position);
+  }
+  lock_release(&r->rx_lock);
+  return rc;
 }
 
 /* ---- datagrams ---- */
@@ -267,16 +312,16 @@ enum {
 
 static ssize_t receive_message(struct receiving* o, int fd) {
   if (sock_lookup(fd, &o->s) != 0) return -1;
-  if ((o->flags & ~KNOWN_FLAGS) != 0) return fail(EOPNOTSUPP);
+  const bool stream = (load_relaxed(&o->s.record->flags) & R_STREAM) != 0;
+  if ((o->flags & ~(KNOWN_FLAGS | (stream ? MSG_OOB : 0))) != 0) return fail(EOPNOTSUPP);
   const ssize_t total = iov_total(o->it.vec, o->it.count);
   if (total < 0) return -1;
   o->length = (size_t)total;
-  const bool stream = (load_relaxed(&o->s.record->flags) & R_STREAM) != 0;
   if (stream && o->from != NULL) {
     o->from = NULL; /* as the kernel: a stream's peer is not named */
     *o->from_length = 0;
   }
-  const int rc = receive_all(o);
+  const int rc = (o->flags & MSG_OOB) != 0 ? receive_urgent(o) : receive_all(o);
   if (rc == 0 || (stream && o->done != 0 && rc != EBADF)) return (ssize_t)o->done;
   return fail(rc);
 }
@@ -304,7 +349,7 @@ static struct receiving message_of(struct msghdr* m, struct shm_datagram* header
 }
 
 static void finish_message(const struct receiving* o, struct msghdr* m) {
-  m->msg_flags = o->truncated ? MSG_TRUNC : 0;
+  m->msg_flags = (o->truncated ? MSG_TRUNC : 0) | (o->urgent ? MSG_OOB : 0);
   if (load_relaxed(&o->s.record->ancillary) != 0 && o->header->port != 0) {
     if (ancillary_write(o->s.record, o->header, m)) m->msg_flags |= MSG_CTRUNC;
   } else {
@@ -390,6 +435,7 @@ int postern_recv_return(int fd, size_t length) {
   if (rc == 0 && length != 0) {
     walk(s.channel, &at, NULL, (uint32_t)length);
     advance(s.record, &at, (uint32_t)length);
+    urgent_passed(s.record);
   }
   lock_release(&s.record->rx_lock);
   if (rc != 0) return fail(rc);
@@ -405,7 +451,7 @@ int postern_available(int fd) {
   const uint32_t f = load(&r->flags);
   if ((f & R_LISTENING) != 0) return fail(EINVAL);
   drain_all(o.s.context);
-  if ((f & R_STREAM) != 0) return (int)(load(&r->rx_tail) - load(&r->rx_head));
+  if ((f & R_STREAM) != 0) return (int)stream_unread(r);
   rx_acquire(o.s.context, o.s.index);
   bool there = false;
   for (uint32_t i = o.s.index; i != NONE && !there; i = record_at(o.s.context, i)->sibling) {
@@ -413,4 +459,13 @@ int postern_available(int fd) {
   }
   lock_release(&r->rx_lock);
   return there ? (int)o.done : 0;
+}
+
+int postern_at_mark(int fd) {
+  ENTER();
+  struct sock s;
+  if (sock_lookup(fd, &s) != 0) return -1;
+  if ((load(&s.record->flags) & R_STREAM) == 0) return fail(ENOTTY);
+  drain(s.context, s.channel);
+  return urgent_next(s.record);
 }

@@ -180,6 +180,7 @@ static void on_update(struct context* c, struct channel* ch, const struct shm_ev
   struct record* r = &ch->records[e->slot];
   const uint32_t index = index_of(c, ch, e->slot);
   if (load_relaxed(&r->generation) != e->generation) return;
+  if ((e->flags & SHM_EV_URGENT) != 0) urgent_arrived(c, index, e->value2); /* before its bytes */
   if ((e->flags & SHM_EV_NEW_CHAIN) != 0) {
     prefetch_payload(ch, e->value, 0);
     store(&r->chain, e->value);

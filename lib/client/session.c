@@ -189,6 +189,7 @@ static bool open_channel(struct context* c, uint32_t i) {
                       (uint64_t)h->event_entries * sizeof *ch->events, NULL);
   ch->sockets =
       region(c->daemon_map, SHM_REGION_SOCKETS, i, (uint64_t)h->slots * sizeof *ch->sockets, NULL);
+  ch->figures = region(c->daemon_map, SHM_REGION_FIGURES, i, sizeof(struct shm_figures), NULL);
   ch->rx_pool = region(c->daemon_map, SHM_REGION_RX_POOL, i, SHM_CHUNK_UNIT, &rx_size);
   ch->ours = writable_region(c->client_map, SHM_REGION_CHANNEL_CLIENT, i, sizeof *ch->ours, NULL);
   ch->commands = writable_region(c->client_map, SHM_REGION_COMMAND_RING, i,

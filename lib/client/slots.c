@@ -39,7 +39,7 @@ void record_init(struct context* c, uint32_t index, uint32_t generation, uint32_
   store_relaxed(&r->tx_extents, 0);
   store_relaxed(&r->sndbuf, default_sndbuf(channel_of(c, index)));
   store_relaxed(&r->dgrams, 0);
-  r->dgram_unit = NONE;
+  r->dgram_unit = (flags & R_STREAM) != 0 ? 0 : NONE; /* of a stream: pacing_rate */
   r->dgram_offset = r->dgram_position = 0;
   memset(r->local_address, 0, sizeof r->local_address);
   memset(r->remote_address, 0, sizeof r->remote_address);
@@ -96,7 +96,8 @@ void record_reopen(struct context* c, uint32_t index) {
   const uint32_t generation = load_relaxed(&r->generation) + 1;
   store(&r->generation, generation != 0 ? generation : 1);
   fetch_sub(&channel_of(c, index)->shared->closing, 1);
-  fetch_and(&r->flags, ~(uint32_t)(R_OPEN | R_CONNECTING | R_CONNECTED | R_EOF | R_FAILED |
-                                   R_SHUT_RD | R_SHUT_WR | R_CLOSING | R_REOPEN | R_ASYNC));
+  fetch_and(&r->flags,
+            ~(uint32_t)(R_OPEN | R_CONNECTING | R_CONNECTED | R_EOF | R_FAILED | R_SHUT_RD |
+                        R_SHUT_WR | R_CLOSING | R_REOPEN | R_ASYNC | R_URGENT | R_URGENT_READ));
   record_changed(c, index);
 }

@@ -317,6 +317,7 @@ int postern_accept4(int fd, struct sockaddr* address, socklen_t* length, int fla
   struct record* r = record_at(c, index);
   r->options = s.record->options;
   r->congestion = s.record->congestion;
+  r->pacing_rate = s.record->pacing_rate;
   store_relaxed(&r->sndbuf, load_relaxed(&s.record->sndbuf));
   fetch_or(&r->flags, (f & R_INHERITED) | ((flags & SOCK_NONBLOCK) != 0 ? R_NONBLOCK : 0));
   const struct shm_socket* names = &channel_of(c, index)->sockets[slot_of(c, index)];

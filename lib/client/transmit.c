@@ -194,20 +194,20 @@ struct run { /* bytes placed and not yet named to the daemon */
   uint32_t length;
 };
 
-static void send_run(struct context* c, uint32_t index, struct run* run, bool more) {
+/* `flags`: SHM_CMD_MORE, SHM_CMD_URGENT. */
+static void send_run(struct context* c, uint32_t index, struct run* run, uint8_t flags) {
   if (run->length == 0) return;
-  const struct command command = {
-      .op = SHM_OP_SEND,
-      .flags = (uint8_t)(want_flag(c, index) | (more ? SHM_CMD_MORE : 0)),
-      .length = run->length,
-      .offset = run->offset};
+  const struct command command = {.op = SHM_OP_SEND,
+                                  .flags = (uint8_t)(want_flag(c, index) | flags),
+                                  .length = run->length,
+                                  .offset = run->offset};
   run->length = 0;
   command_push(c, index, &command);
 }
 
 /* Queues up to `length` bytes; returns how many. Under tx_lock. */
 static size_t append_stream(struct context* c, uint32_t index, struct iter* it, size_t length,
-                            bool more) {
+                            uint8_t flags) {
   struct channel* ch = channel_of(c, index);
   struct record* r = record_at(c, index);
   struct run run = {0};
@@ -223,7 +223,8 @@ static size_t append_stream(struct context* c, uint32_t index, struct iter* it, 
     if (n > limit - used) n = limit - used;
     const uint64_t offset = (uint64_t)r->tx_last * SHM_CHUNK_UNIT + u->used;
     iter_read(it, ch->tx_pool + offset, n);
-    if (run.length != 0 && run.offset + run.length != offset) send_run(c, index, &run, true);
+    if (run.length != 0 && run.offset + run.length != offset)
+      send_run(c, index, &run, SHM_CMD_MORE);
     if (run.length == 0) run.offset = offset;
     run.length += (uint32_t)n;
     u->used += (uint32_t)n;
@@ -231,7 +232,7 @@ static size_t append_stream(struct context* c, uint32_t index, struct iter* it, 
     u->end = r->tx_tail;
     done += n;
   }
-  send_run(c, index, &run, more);
+  send_run(c, index, &run, flags);
   store(&r->torn, 0);
   return done;
 }
@@ -346,8 +347,13 @@ static void commit(const struct sock* s, size_t length, bool more) {
   u->used += (uint32_t)length;
   store_relaxed(&r->tx_tail, r->tx_tail + (uint32_t)length);
   u->end = r->tx_tail;
-  send_run(s->context, s->index, &run, more);
+  send_run(s->context, s->index, &run, more ? SHM_CMD_MORE : 0);
   store(&r->torn, 0);
+}
+
+static uint8_t command_flags(const struct sending* o) {
+  return (uint8_t)(((o->flags & MSG_MORE) != 0 ? SHM_CMD_MORE : 0) |
+                   ((o->flags & MSG_OOB) != 0 ? SHM_CMD_URGENT : 0));
 }
 
 /* One attempt: 0 all sent, EAGAIN no room, else the errno. */
@@ -364,7 +370,7 @@ static int send_once(struct sending* o) {
     } else if (o->span != NULL) {
       rc = reserve(o);
     } else {
-      o->done += append_stream(c, index, &o->it, o->length - o->done, (o->flags & MSG_MORE) != 0);
+      o->done += append_stream(c, index, &o->it, o->length - o->done, command_flags(o));
       rc = o->done == o->length ? 0 : EAGAIN;
     }
   }
@@ -433,11 +439,12 @@ static int prepare_datagram(struct sending* o, const struct sockaddr* to, sockle
 static ssize_t send_message(int fd, const struct msghdr* m, int flags) {
   struct sending o = {.it = {.vec = m->msg_iov, .count = m->msg_iovlen}, .flags = flags};
   if (sock_lookup_live(fd, &o.s) != 0) return -1;
-  if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)) != 0) return fail(EOPNOTSUPP);
+  const bool stream = (load(&o.s.record->flags) & R_STREAM) != 0;
+  const int urgent = stream && daemon_knows(o.s.context, 4) ? MSG_OOB : 0;
+  if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | urgent)) != 0) return fail(EOPNOTSUPP);
   const ssize_t total = iov_total(m->msg_iov, m->msg_iovlen);
   if (total < 0) return -1;
   o.length = (size_t)total;
-  const bool stream = (load(&o.s.record->flags) & R_STREAM) != 0;
   if (!stream && prepare_datagram(&o, m->msg_name, m->msg_namelen) != 0) return -1;
   if (m->msg_controllen != 0) {
     const int error = ancillary_read(m, stream ? NULL : &o.header);

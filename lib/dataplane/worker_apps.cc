@@ -54,7 +54,8 @@ uint8_t type_of(const AppEvent& e) {
 uint8_t flags_of(const AppEvent& e) {
   return static_cast<uint8_t>((e.new_chain ? SHM_EV_NEW_CHAIN : 0) | (e.eof ? SHM_EV_EOF : 0) |
                               (e.error != 0 ? SHM_EV_ERROR : 0) |
-                              (e.connected ? SHM_EV_CONNECTED : 0));
+                              (e.connected ? SHM_EV_CONNECTED : 0) |
+                              (e.has_mark ? SHM_EV_URGENT : 0));
 }
 
 // All but seq. Straight into the ring: an event put together elsewhere would be loaded again before
@@ -69,7 +70,64 @@ void write_event(shm_event& out, const AppEvent& e) {
   out.rx_tail = e.rx_tail;
   out.tx_acked = e.tx_acked;
   out.value = accept ? e.new_slot : e.chain;
-  out.value2 = accept ? e.new_generation : 0;
+  out.value2 = accept ? e.new_generation : e.mark;
+}
+
+uint32_t microseconds(Duration d) {
+  return static_cast<uint32_t>(std::min<int64_t>(d.count() / 1000, UINT32_MAX));
+}
+
+// As Linux's tcpi_ca_state.
+uint8_t recovery_state(const TcpInfo& info) {
+  enum : uint8_t { open, disorder, reduced, recovery, loss };
+  if (info.in_recovery) return info.retries != 0 ? loss : recovery;
+  return info.sacked != 0 ? disorder : open;
+}
+
+void write_figures(shm_figures& out, SocketRef socket, const TcpInfo& info) {
+  const auto whole_microseconds = [](Duration d) {
+    return static_cast<uint64_t>(d.count() / 1000);
+  };
+  out.slot = socket.slot;
+  out.generation = socket.generation;
+  out.options = static_cast<uint8_t>(
+      (info.timestamps ? SHM_FIGURES_TIMESTAMPS : 0) | (info.sack ? SHM_FIGURES_SACK : 0) |
+      (info.window_scaling ? SHM_FIGURES_WSCALE : 0) | (info.ecn ? SHM_FIGURES_ECN : 0));
+  out.snd_scale = info.snd_scale;
+  out.rcv_scale = info.rcv_scale;
+  out.backoff = info.backoff;
+  out.retries = info.retries;
+  out.ca_state = recovery_state(info);
+  out.rate_limited = info.delivery_rate_app_limited ? 1 : 0;
+  out.probes = info.probes;
+  out.rto = microseconds(info.rto);
+  out.srtt = microseconds(info.srtt);
+  out.rttvar = microseconds(info.rttvar);
+  out.min_rtt = microseconds(info.min_rtt);
+  out.mss = info.mss;
+  out.rcv_mss = info.rcv_mss;
+  out.cwnd = info.cwnd;
+  out.ssthresh = info.ssthresh;
+  out.snd_wnd = info.snd_wnd;
+  out.rcv_wnd = info.rcv_wnd;
+  out.in_flight = info.in_flight;
+  out.sacked = info.sacked;
+  out.lost = info.lost;
+  out.unsent = info.unsent;
+  out.receive_buffer = info.receive_buffer;
+  out.retransmits = info.retransmits;
+  out.reorder_seen = info.reorder_seen;
+  out.path_mss = info.path_mss;
+  out.bytes_sent = info.bytes_sent;
+  out.bytes_resent = info.bytes_resent;
+  out.bytes_acked = info.bytes_acked;
+  out.bytes_received = info.bytes_received;
+  out.delivery_rate = info.delivery_rate;
+  out.pacing_rate = info.pacing_rate;
+  out.max_pacing_rate = info.max_pacing_rate;
+  out.busy = whole_microseconds(info.busy);
+  out.limited_by_receiver = whole_microseconds(info.limited_by_receiver);
+  out.limited_by_send_buffer = whole_microseconds(info.limited_by_send_buffer);
 }
 
 }  // namespace
@@ -209,9 +267,12 @@ int WorkerApps::perform(App& app, SocketRef socket, const shm_command& c, Time n
       return stack_.open_tcp(socket, now);
     case SHM_OP_CONNECT:
       return connect(app, socket, now);
-    case SHM_OP_SEND:
-      return stack_.send(socket, c.offset, c.length, (c.flags & SHM_CMD_MORE) != 0,
-                         (c.flags & SHM_CMD_WANT_TX) != 0, now, &c.rx_head);
+    case SHM_OP_SEND: {
+      const int error = stack_.send(socket, c.offset, c.length, (c.flags & SHM_CMD_MORE) != 0,
+                                    (c.flags & SHM_CMD_WANT_TX) != 0, now, &c.rx_head);
+      return error != 0 || (c.flags & SHM_CMD_URGENT) == 0 ? error
+                                                           : stack_.mark_urgent(socket, now);
+    }
     case SHM_OP_SENDTO:
       return send_datagram(app, socket, c, now);
     case SHM_OP_RECEIVED:
@@ -358,15 +419,13 @@ void WorkerApps::publish_figures(SocketRef socket, Time now) noexcept {
   if (app.channel == nullptr || socket.slot >= app.channel->slots()) return;
   TcpInfo info;
   if (stack_.tcp_info(socket, now, &info)) publish_socket(socket);
-  const auto microseconds = [](Duration d) {
-    return static_cast<uint32_t>(std::min<int64_t>(d.count() / 1000, UINT32_MAX));
-  };
   shm_socket* out = app.channel->socket(socket.slot);
   out->rto = static_cast<uint16_t>(std::min<uint32_t>(microseconds(info.rto) / 1000, UINT16_MAX));
   out->srtt = microseconds(info.srtt);
   out->rttvar = microseconds(info.rttvar);
   out->cwnd = info.cwnd;
   out->retransmits = info.retransmits;
+  write_figures(*app.channel->figures(), socket, info);
   std::atomic_ref<uint8_t> seq(out->info_seq);
   seq.store(static_cast<uint8_t>(seq.load(std::memory_order_relaxed) + 1),
             std::memory_order_release);

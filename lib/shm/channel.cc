@@ -20,7 +20,7 @@ void copy_words(void* to, const void* from, size_t bytes) noexcept {
   }
 }
 
-constexpr uint8_t kKnownFlags = SHM_CMD_WANT_TX | SHM_CMD_MORE | SHM_CMD_PUSH;
+constexpr uint8_t kKnownFlags = SHM_CMD_WANT_TX | SHM_CMD_MORE | SHM_CMD_PUSH | SHM_CMD_URGENT;
 
 }  // namespace
 
@@ -42,6 +42,7 @@ Channel::Channel(AppSegment& segment, uint32_t index) {
   tx_size_ = o.tx_pool_bytes;
   requests_ = reinterpret_cast<const shm_request*>(client + r.requests);
   sockets_ = reinterpret_cast<shm_socket*>(daemon + r.sockets);
+  figures_ = reinterpret_cast<shm_figures*>(daemon + r.figures);
   rx_pool_ = daemon + r.rx_pool;
   rx_units_ = static_cast<uint32_t>(o.rx_pool_bytes / SHM_CHUNK_UNIT);
   worker_doorbell_ = impl.wake_worker.at(index).ours.get();

@@ -66,6 +66,8 @@ class Channel {
   [[nodiscard]] uint64_t tx_size() const noexcept;
   [[nodiscard]] shm_socket* socket(uint32_t slot) noexcept;  // slot < slots(); the worker fills it
 
+  [[nodiscard]] shm_figures* figures() noexcept { return figures_; }  // the worker fills it
+
   // Why the application has to go, or nullptr.
   [[nodiscard]] const char* violation() const noexcept;
   void set_violation(const char* reason) noexcept;
@@ -114,6 +116,7 @@ class Channel {
   uint64_t tx_size_;
   const shm_request* requests_;
   shm_socket* sockets_;
+  shm_figures* figures_;
   std::byte* rx_pool_;
   uint32_t rx_units_;
   int worker_doorbell_;

@@ -86,6 +86,7 @@ class StackCore {
               uint16_t zone) noexcept;
   int send(SocketRef ref, uint64_t offset, uint32_t length, bool more, bool want_tx, Time now,
            const uint32_t* rx_head) noexcept;
+  int mark_urgent(SocketRef ref, Time now) noexcept;
   int send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
                     const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
                     Time now, bool want_tx, uint16_t zone, const uint32_t* rx_head) noexcept;

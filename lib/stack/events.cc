@@ -50,7 +50,7 @@ bool StackCore::next_event(Socket& socket, AppEvent* event) noexcept {
   event->socket = {socket.app, socket.slot, socket.generation};
   event->urgent = (socket.news & news::urgent) != 0;
   if ((socket.news & news::accept) != 0) return accept_event(socket, event);
-  constexpr uint8_t kUpdate = news::update | news::eof | news::connected | news::error;
+  constexpr uint8_t kUpdate = news::update | news::eof | news::connected | news::error | news::mark;
   if ((socket.news & kUpdate) == 0) {
     if ((socket.news & news::released) == 0) return false;
     event->type = AppEvent::Type::released;
@@ -62,6 +62,9 @@ bool StackCore::next_event(Socket& socket, AppEvent* event) noexcept {
   event->error = (socket.news & news::error) != 0 ? socket.error : 0;
   event->rx_tail = socket.rx.tail();
   event->tx_acked = tx_acked_of(socket);
+  if ((socket.news & news::mark) != 0) {
+    event->has_mark = static_cast<const TcpSocket&>(socket).tcp.urgent_mark(&event->mark);
+  }
   event->chain = socket.rx.new_chain();
   event->new_chain = event->chain != 0;
   return true;

@@ -128,6 +128,16 @@ int StackCore::send(SocketRef ref, uint64_t offset, uint32_t length, bool more, 
   return 0;
 }
 
+int StackCore::mark_urgent(SocketRef ref, Time now) noexcept {
+  set_now(now);
+  auto* socket = find_kind<TcpSocket>(ref, SocketKind::tcp);
+  if (socket == nullptr || socket->closed) return ESTALE;
+  if (socket->network_done || socket->app_storage_free || socket->write_shutdown) return EPIPE;
+  socket->tcp.on_urgent();
+  if (socket->tcp.wants_output()) make_ready(*socket);
+  return 0;
+}
+
 int StackCore::send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offset, uint32_t length,
                              const IpAddress& local, const Endpoint& remote, uint8_t tos,
                              uint8_t ttl, Time now, bool want_tx, uint16_t zone,
@@ -303,6 +313,9 @@ bool engine_option(SocketOption option, TcpOption* out) {
       return true;
     case SocketOption::congestion:
       *out = TcpOption::congestion;
+      return true;
+    case SocketOption::pacing_rate:
+      *out = TcpOption::pacing_rate;
       return true;
     default:
       return false;

@@ -37,7 +37,8 @@ inline constexpr uint8_t eof = 4;
 inline constexpr uint8_t connected = 8;
 inline constexpr uint8_t error = 16;
 inline constexpr uint8_t released = 32;  // told last
-inline constexpr uint8_t urgent = 64;
+inline constexpr uint8_t urgent = 64;    // ring the doorbell
+inline constexpr uint8_t mark = 128;     // urgent data of TCP
 }  // namespace news
 
 struct Socket : ListNode<ReadyTag>, ListNode<TouchedTag>, ListNode<AppTag> {

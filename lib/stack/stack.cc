@@ -33,6 +33,9 @@ int Stack::send(SocketRef socket, uint64_t offset, uint32_t length, bool more, b
                 Time now, const uint32_t* rx_head) noexcept {
   return core_->send(socket, offset, length, more, want_tx, now, rx_head);
 }
+int Stack::mark_urgent(SocketRef socket, Time now) noexcept {
+  return core_->mark_urgent(socket, now);
+}
 int Stack::send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,
                          const IpAddress& local, const Endpoint& remote, uint8_t tos, uint8_t ttl,
                          Time now, bool want_tx, uint16_t zone, const uint32_t* rx_head) noexcept {

@@ -153,6 +153,8 @@ struct AppEvent {
   SocketRef socket;
   uint32_t rx_tail = 0;
   uint32_t tx_acked = 0;
+  bool has_mark = false;  // there is urgent data of TCP, up to stream position `mark`
+  uint32_t mark = 0;
   uint32_t chain = 0;           // first unit of the new chain
   uint32_t new_slot = 0;        // accept
   uint32_t new_generation = 0;  // accept
@@ -248,6 +250,8 @@ class Stack {
   // `rx_head` of both sends: consumed() as well, before; nullptr: not.
   int send(SocketRef socket, uint64_t offset, uint32_t length, bool more, bool want_tx, Time now,
            const uint32_t* rx_head = nullptr) noexcept;
+  // The last byte that was sent is urgent (MSG_OOB, RFC 6093).
+  int mark_urgent(SocketRef socket, Time now) noexcept;
   // The record's header was copied and validated by the caller; offset names the payload. A
   // datagram that cannot be sent is lost (counted), its record_bytes are given back all the same.
   int send_datagram(SocketRef socket, uint64_t record_bytes, uint64_t offset, uint32_t length,

@@ -61,6 +61,7 @@ void TcpConnection::fill_rates(const TcpContext&, TcpInfo& out) const {
   out.delivery_rate = rate_us_ == 0 ? 0 : uint64_t{rate_bytes_} * 1'000'000 / rate_us_;
   out.delivery_rate_app_limited = rate_limited_;
   out.pacing_rate = pacing_rate();
+  out.max_pacing_rate = max_pacing_rate_;
 }
 
 void TcpConnection::fill_times(const TcpContext& ctx, TcpInfo& out) const {
@@ -90,8 +91,11 @@ void TcpConnection::info(const TcpContext& ctx, TcpInfo& out) const {
   out.snd_scale = flags_.snd_scale;
   out.rcv_scale = flags_.rcv_scale;
   out.backoff = backoff_;
+  out.retries = retries_;
+  out.probes = probes_sent_;
   out.mss = mss_;
   out.rcv_mss = rcv_mss_;
+  out.path_mss = path_mss_;
   out.rto = rto(ctx);
   out.srtt = std::chrono::microseconds(srtt_ >> 3);
   out.rttvar = std::chrono::microseconds(rttvar_ >> 2);

@@ -297,6 +297,7 @@ uint32_t TcpConnection::new_data_length(uint32_t queued) {
 // RFC 9293 3.7.4 (Nagle) in Minshall's form: only another short segment in flight holds one back.
 bool TcpConnection::partial_may_go() const {
   if (flags_.fin_queued || flags_.push_now || flags_.tail_now) return true;
+  if (flags_.rare_send && urgent_out_ && seq_lt(snd_una_, snd_up_)) return true;  // as Linux
   if (flags_.cork || flags_.more) return false;
   if (flags_.nodelay || snd_una_ == snd_nxt_) return true;
   const bool small_in_flight = seq_gt(snd_small_, snd_una_) && seq_le(snd_small_, snd_nxt_);

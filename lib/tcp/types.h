@@ -110,8 +110,11 @@ struct TcpInfo {
   uint8_t snd_scale = 0;
   uint8_t rcv_scale = 0;
   uint8_t backoff = 0;  // doublings of the RTO
+  uint8_t retries = 0;  // timeouts since something was last acknowledged (RFC 9293 3.8.3: R1)
+  uint8_t probes = 0;   // of keepalive, without an answer
   uint16_t mss = 0;
   uint16_t rcv_mss = 0;
+  uint16_t path_mss = 0;  // what the path is known to carry, without options
   Duration rto{};
   Duration srtt{};
   Duration rttvar{};
@@ -134,8 +137,9 @@ struct TcpInfo {
   uint64_t bytes_acked = 0;
   uint64_t bytes_received = 0;  // in order
   // Bytes a second.
-  uint64_t delivery_rate = 0;  // of the last round trip that says something; 0: none yet
-  uint64_t pacing_rate = 0;    // 0: not paced
+  uint64_t delivery_rate = 0;    // of the last round trip that says something; 0: none yet
+  uint64_t pacing_rate = 0;      // 0: not paced
+  uint64_t max_pacing_rate = 0;  // 0: not limited
   // What the sender waited for while it had something to do: the application (of which: for room in
   // its send buffer), the peer's window, cwnd or pacing. Their sum is how long it was busy.
   Duration busy{};

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <map>
 
+#include "words.h"
+
 namespace postern::script {
 
 namespace {
@@ -15,32 +17,10 @@ struct Failure {
   std::string what;
 };
 
-const std::map<std::string, int> kErrnos{
-    {"EINPROGRESS", EINPROGRESS},   {"EAGAIN", EAGAIN},
-    {"ECONNREFUSED", ECONNREFUSED}, {"ECONNRESET", ECONNRESET},
-    {"ETIMEDOUT", ETIMEDOUT},       {"EPIPE", EPIPE},
-    {"EHOSTUNREACH", EHOSTUNREACH}, {"ENETUNREACH", ENETUNREACH},
-    {"ENOTCONN", ENOTCONN},         {"EINVAL", EINVAL},
-    {"ENOPROTOOPT", ENOPROTOOPT}};
-
-std::string errno_name(int error) {
-  for (const auto& [name, value] : kErrnos) {
-    if (value == error) return name;
-  }
-  return std::to_string(error);
-}
-
 std::string seconds(Duration d) {
   char text[32];
   std::snprintf(text, sizeof text, "%.6f", std::chrono::duration<double>(d).count());
   return text;
-}
-
-// The number in "[5]" or "5".
-uint32_t bracketed(const std::string& text) {
-  const char* at = text.c_str();
-  while (*at == '[') ++at;
-  return static_cast<uint32_t>(std::strtoul(at, nullptr, 0));
 }
 
 }  // namespace
@@ -289,32 +269,9 @@ void Player::outbound(const Event& e) {
     ts_shift_ = sent.segment.ts_value - want.ts_value;
   }
   const PacketSpec actual = relative(sent.segment);
-  const TcpSegment& got = actual.segment;
-  std::string wrong;
-  const auto check = [&](bool same, const char* what) {
-    if (!same) wrong += wrong.empty() ? what : std::string(", ") + what;
-  };
-  check(e.any_time || (sent.at >= earliest && sent.at <= latest), "time");
-  check(got.flags == want.flags, "flags");
-  check(got.seq == want.seq, "sequence number");
-  check(got.length == want.length, "length");
-  check(!e.packet.has_ack || got.ack == want.ack, "ack");
-  check(!e.packet.has_window || got.window == want.window, "window");
-  check(!e.packet.has_ecn || got.ecn == want.ecn, "ECN");
-  if (!e.packet.any_options) {
-    check(got.has_mss == want.has_mss && (!got.has_mss || got.mss == want.mss), "mss");
-    check(got.has_window_scale == want.has_window_scale && got.window_scale == want.window_scale,
-          "wscale");
-    check(got.sack_permitted == want.sack_permitted, "sackOK");
-    check(got.has_timestamps == want.has_timestamps && got.ts_value == want.ts_value &&
-              got.ts_echo == want.ts_echo,
-          "TS");
-    bool same = got.sack_count == want.sack_count;
-    for (int i = 0; same && i < got.sack_count; ++i) {
-      same = got.sack[i].left == want.sack[i].left && got.sack[i].right == want.sack[i].right;
-    }
-    check(same, "sack");
-  }
+  std::string wrong = differences(e.packet, actual.segment);
+  if (!e.any_time && (sent.at < earliest || sent.at > latest))
+    wrong += wrong.empty() ? "time" : ", time";
   if (!wrong.empty()) {
     fail(e, "another packet than expected (" + wrong + ")\n  expected: " +
                 seconds(e.earliest.time_since_epoch()) + " " + to_string(e.packet, true) +
@@ -327,7 +284,7 @@ void Player::outbound(const Event& e) {
 
 void Player::expect_result(const Event& e, long result, int error) {
   const Call& c = e.call;
-  const int wanted = c.error.empty() ? 0 : kErrnos.count(c.error) != 0 ? kErrnos.at(c.error) : -1;
+  const int wanted = errno_number(c.error);
   if (wanted < 0) fail(e, "unknown errno " + c.error);
   if (result == c.result && (result >= 0 || error == wanted)) return;
   fail(e, "another result than expected\n  expected: " + std::to_string(c.result) + " " + c.error +
@@ -444,9 +401,7 @@ void Player::call_setsockopt(const Event& e) {
   std::string text = e.call.arguments.at(3);
   uint32_t number = bracketed(text);
   if (name == "TCP_CONGESTION") {
-    text.erase(std::remove_if(text.begin(), text.end(),
-                              [](char c) { return std::strchr("[]\"", c) != nullptr; }),
-               text.end());
+    text = unquoted(text);
     number = static_cast<uint32_t>(find_congestion(text));
   }
   TcpContext ctx = context();
@@ -456,14 +411,10 @@ void Player::call_setsockopt(const Event& e) {
 
 void Player::call_getsockopt(const Event& e) {
   if (e.call.arguments.at(2) != "SO_ERROR") fail(e, "only SO_ERROR");
-  const uint32_t wanted =
-      kErrnos.count(e.call.arguments.at(3).substr(1, e.call.arguments.at(3).size() - 2)) != 0
-          ? static_cast<uint32_t>(
-                kErrnos.at(e.call.arguments.at(3).substr(1, e.call.arguments.at(3).size() - 2)))
-          : bracketed(e.call.arguments.at(3));
+  const int wanted = bracketed_errno(e.call.arguments.at(3));
   const int actual = failed_ && !error_taken_ ? tcp_->error() : 0;
   error_taken_ = failed_;
-  if (static_cast<uint32_t>(actual) != wanted) {
+  if (actual != wanted) {
     fail(e, "SO_ERROR is " + errno_name(actual));
   }
 }
@@ -471,17 +422,7 @@ void Player::call_getsockopt(const Event& e) {
 // ---- assertions ----
 
 double Player::value(const Event& e, const std::string& name) {
-  static const std::map<std::string, TcpState> states{{"TCP_ESTABLISHED", TcpState::established},
-                                                      {"TCP_SYN_SENT", TcpState::syn_sent},
-                                                      {"TCP_SYN_RECV", TcpState::syn_received},
-                                                      {"TCP_FIN_WAIT1", TcpState::fin_wait_1},
-                                                      {"TCP_FIN_WAIT2", TcpState::fin_wait_2},
-                                                      {"TCP_TIME_WAIT", TcpState::time_wait},
-                                                      {"TCP_CLOSE", TcpState::closed},
-                                                      {"TCP_CLOSE_WAIT", TcpState::close_wait},
-                                                      {"TCP_LAST_ACK", TcpState::last_ack},
-                                                      {"TCP_CLOSING", TcpState::closing}};
-  if (states.count(name) != 0) return static_cast<double>(states.at(name));
+  if (const int state = state_number(name); state >= 0) return state;
   TcpInfo info;
   TcpContext ctx = context();
   tcp_->info(ctx, info);
@@ -502,6 +443,7 @@ double Player::value(const Event& e, const std::string& name) {
       {"tcpi_rttvar", us(info.rttvar)},
       {"tcpi_min_rtt", us(info.min_rtt)},
       {"tcpi_backoff", info.backoff},
+      {"tcpi_retransmits", info.retries},
       {"tcpi_total_retrans", info.retransmits},
       {"tcpi_notsent_bytes", info.unsent},
       {"tcpi_snd_wnd", info.snd_wnd},
@@ -529,12 +471,7 @@ void Player::assertion(const Event& e) {
   for (const Assertion& a : e.assertions) {
     const double left = value(e, a.left);
     const double right = value(e, a.right);
-    const bool holds = a.op == "=="   ? left == right
-                       : a.op == "!=" ? left != right
-                       : a.op == "<=" ? left <= right
-                       : a.op == ">=" ? left >= right
-                       : a.op == "<"  ? left < right
-                                      : left > right;
+    const bool holds = compare(left, a.op, right);
     if (!holds) {
       fail(e, "assertion failed\n  expected: " + a.left + " " + a.op + " " + a.right +
                   "\n  actual:   " + std::to_string(left));

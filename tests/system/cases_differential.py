@@ -13,6 +13,7 @@ import calls  # noqa: E402
 import differences  # noqa: E402
 import sequences  # noqa: E402
 import states  # noqa: E402
+import urgent  # noqa: E402, F401: its sequences are among sequences.SEQUENCES
 from world import Side  # noqa: E402
 
 KERNEL_PEER = "198.51.100.1"

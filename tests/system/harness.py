@@ -66,6 +66,7 @@ class Staging:
     """The built programs where every user may run them."""
 
     def __init__(self, build, directory):
+        self.build = build
         self.daemon = build / "app/daemon/posternd"
         self.cli = build / "app/cli/postern"
         self.bin = directory / "bin"

@@ -173,7 +173,7 @@ static int ioctl_socket(int fd, uint32_t entry, unsigned long request, void* arg
       if (decided) return store_count(postern_unacknowledged(pd), argument);
       break;
     case SIOCATMARK:
-      if (decided) return store_count(0, argument); /* urgent data is read in line */
+      if (decided) return store_count(postern_at_mark(pd), argument);
       break;
     case FIOASYNC:
     case SIOCSPGRP:
@@ -193,4 +193,10 @@ EXPORT int ioctl(int fd, unsigned long request, ...) {
   const uint32_t entry = entry_of(fd);
   return has_socket(entry) ? ioctl_socket(fd, entry, request, argument)
                            : real()->ioctl(fd, request, argument);
+}
+
+/* libc's would not come through our ioctl. */
+EXPORT int sockatmark(int fd) {
+  int mark;
+  return ioctl(fd, SIOCATMARK, &mark) < 0 ? -1 : mark;
 }

@@ -122,6 +122,12 @@ STREAM = BOTH + [
     ("set user timeout -1", plain("setsockopt", "s", TCPL, socket.TCP_USER_TIMEOUT, -1)),
     ("set unknown tcp option", plain("setsockopt", "s", TCPL, UNKNOWN_OPTION, 1)),
     ("linger", plain("linger", "s", 1, 1)),
+    ("recv urgent", plain("recv", "s", 4, socket.MSG_OOB)),
+    ("send urgent", plain("send", "s", 5, socket.MSG_OOB | NOSIGNAL)),
+    ("at mark", plain("at_mark", "s")),
+    ("set urgent in line", lambda side: [side("setsockopt", "s", SOL, socket.SO_OOBINLINE, 1),
+                                         side("getsockopt", "s", SOL, socket.SO_OOBINLINE),
+                                         side("recv", "s", 4, socket.MSG_OOB)]),
 ]
 
 DGRAM = BOTH + [

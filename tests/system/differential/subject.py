@@ -7,16 +7,19 @@ it, as text: the result, or the name of the errno. Sockets are named by the call
 """
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import select
 import signal
 import socket as names
 import sys
+import termios
 
 over_postern = sys.argv[1] == "postern"
 library = ctypes.CDLL(os.environ.get("LIBPOSTERN", "libpostern.so.0") if over_postern else None,
                       use_errno=True)
+SIOCATMARK = 0x8905
 fds = {}
 
 
@@ -230,7 +233,7 @@ def op_getsockopt(name, level, option, room=4):
     return value
 
 
-POLL = ((select.POLLIN, "IN"), (select.POLLOUT, "OUT"), (0x2000, "RDHUP"), (select.POLLERR, "ERR"),
+POLL = ((select.POLLIN, "IN"), (select.POLLPRI, "PRI"), (select.POLLOUT, "OUT"), (0x2000, "RDHUP"), (select.POLLERR, "ERR"),
         (select.POLLHUP, "HUP"), (select.POLLNVAL, "NVAL"))
 POLL_ALL = select.POLLIN | select.POLLOUT | 0x2000
 
@@ -245,6 +248,18 @@ def op_poll(name, events=POLL_ALL, milliseconds=0):
     if isinstance(result, str):
         return result
     return "|".join(text for bit, text in POLL if one.revents & bit) or "nothing"
+
+
+def op_at_mark(name):
+    if over_postern:
+        return call("at_mark", fds[name])
+    return int.from_bytes(fcntl.ioctl(fds[name], SIOCATMARK, bytes(4)), "little")
+
+
+def op_unread(name):
+    if over_postern:
+        return call("available", fds[name])
+    return int.from_bytes(fcntl.ioctl(fds[name], termios.FIONREAD, bytes(4)), "little")
 
 
 def op_nonblocking(name, on):

@@ -97,6 +97,7 @@ struct MiniDaemon::Socket {
   std::deque<Chunk> rx;
   uint32_t rx_head = 0;
   uint32_t rx_tail = 0;
+  uint32_t mark = 0;  // with SHM_EV_URGENT
   uint32_t new_chain = 0;
   uint32_t rcvbuf = 0;
 };
@@ -436,6 +437,7 @@ void MiniDaemon::execute(Link& link, const shm_command& c) {
       counted_.most_extents = std::max<uint32_t>(counted_.most_extents, s->tx.size());
       if (s->tx.size() > SHM_MAX_EXTENTS) link.channel.set_violation("too many extents");
       s->tx_tail += c.length;
+      if ((c.flags & SHM_CMD_URGENT) != 0) mark_urgent(*s);
       s->want_tx = (c.flags & SHM_CMD_WANT_TX) != 0;
       break;
     case SHM_OP_SENDTO:
@@ -623,6 +625,15 @@ bool MiniDaemon::move_stream(const SocketPtr& s) {
   return moved;
 }
 
+// What is sent arrives at the same stream position.
+void MiniDaemon::mark_urgent(Socket& s) {
+  const SocketPtr peer = s.peer.lock();
+  if (peer == nullptr) return;
+  peer->mark = s.tx_tail;
+  peer->flags |= SHM_EV_URGENT;
+  peer->changed = peer->urgent = true;
+}
+
 void MiniDaemon::send_datagram(Link& link, const SocketPtr& s, const shm_command& c) {
   shm_datagram d;
   if (!link.channel.datagram(c, &d)) return;
@@ -682,6 +693,7 @@ void MiniDaemon::publish() {
     e.generation = s->generation;
     e.rx_tail = s->rx_tail;
     e.tx_acked = s->tx_acked;
+    e.value2 = s->mark;
     if (s->new_chain != 0) {
       e.flags |= SHM_EV_NEW_CHAIN;
       e.value = s->new_chain;

@@ -98,6 +98,7 @@ class MiniDaemon {
   bool drain(Link& link);
   void execute(Link& link, const shm_command& command);
   void connect(Link& link, const SocketPtr& socket, const shm_request& request);
+  void mark_urgent(Socket& s);
   void send_datagram(Link& link, const SocketPtr& socket, const shm_command& command);
   bool move(const SocketPtr& socket);
   bool move_stream(const SocketPtr& socket);

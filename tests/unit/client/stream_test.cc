@@ -334,9 +334,9 @@ TEST_F(ClientTest, PeekWaitallTruncAndUnknownFlags) {
   EXPECT_EQ(postern_recv(p.b, buffer, 6, MSG_WAITALL), 6);
   EXPECT_EQ(std::string(buffer, 6), "efghij");
   later.join();
-  EXPECT_EQ(postern_recv(p.b, buffer, 1, MSG_OOB), -1);
+  EXPECT_EQ(postern_recv(p.b, buffer, 1, MSG_ERRQUEUE), -1);
   EXPECT_EQ(errno, EOPNOTSUPP);
-  EXPECT_EQ(postern_send(p.b, buffer, 1, MSG_OOB), -1);
+  EXPECT_EQ(postern_send(p.b, buffer, 1, MSG_CONFIRM), -1);
   EXPECT_EQ(errno, EOPNOTSUPP);
 }
 

@@ -27,6 +27,9 @@ TEST(Abi, CAndCppSeeTheSame) {
                              offsetof(shm_event, value2),
                              sizeof(shm_socket),
                              offsetof(shm_socket, mss),
+                             sizeof(shm_figures),
+                             offsetof(shm_figures, rto),
+                             offsetof(shm_figures, bytes_sent),
                              sizeof(shm_chunk),
                              sizeof(shm_datagram),
                              offsetof(shm_datagram, local),
@@ -55,11 +58,14 @@ TEST(Abi, NumbersOfVersionOne) {
   EXPECT_EQ(SHM_OP_ACCEPTED, 9);
   EXPECT_EQ(SHM_OP_INFO, 10);
   EXPECT_EQ(SHM_OPT_DEFER_ACCEPT, 15);
-  EXPECT_EQ(SHM_OPT_LAST, 21);
+  EXPECT_EQ(SHM_OPT_LAST, 22);
   EXPECT_EQ(SHM_GROUP_UNBLOCK, 6);
   EXPECT_EQ(SHM_EVENT_RELEASED, 3);
   EXPECT_EQ(SHM_REGION_SCRATCH, 9);
   EXPECT_EQ(SHM_REGION_SETTINGS, 10);
+  EXPECT_EQ(SHM_REGION_FIGURES, 11);
+  EXPECT_EQ(SHM_CMD_URGENT, 8);
+  EXPECT_EQ(SHM_EV_URGENT, 16);
   EXPECT_EQ(SHM_SCRATCH_BYTES(65536, 64 << 20), 16384U + 256U * 65536U + (64U << 20) / 64U);
 }
 

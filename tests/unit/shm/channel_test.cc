@@ -149,7 +149,7 @@ TEST_F(ChannelTest, WhatIsOutOfRangeIsAViolation) {
     refused(op, [](shm_command& c) { c.slot = 64; });
     refused(op, [](shm_command& c) { c.slot = UINT32_MAX; });
     refused(op, [](shm_command& c) { c.generation = 0; });
-    refused(op, [](shm_command& c) { c.flags = 8; });
+    refused(op, [](shm_command& c) { c.flags = 16; });
   }
   for (const uint8_t op : {SHM_OP_OPEN, SHM_OP_CONNECT}) {
     refused(op, [](shm_command& c) { c.slot = 32; });  // one of the daemon's

@@ -1,0 +1,64 @@
+// Plays a script against a whole daemon in real time: packets over its wire, calls through
+// libpostern. Time is kept to within a tolerance; where this process itself is late, what follows
+// is late as well.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "../script.h"
+#include "wire.h"
+
+namespace postern::script {
+
+class LivePlayer {
+ public:
+  struct Options {
+    uint16_t port = 0;  // of Postern's listener and of our end
+    Duration tolerance = 30ms;
+  };
+  LivePlayer(const Script& script, Wire& wire, Options options);
+  ~LivePlayer();
+  LivePlayer(const LivePlayer&) = delete;
+  LivePlayer& operator=(const LivePlayer&) = delete;
+
+  // Why a script cannot be played live, or empty.
+  static std::string unfit(const Script& script);
+  // Empty: the daemon did what the script says. Else "path:line: what".
+  std::string run();
+
+ private:
+  void play(const Event& e);
+  void wait_for(const Event& e);
+  void inbound(const Event& e);
+  void outbound(const Event& e);
+  void call(const Event& e);
+  void assertion(const Event& e);
+  void learn(const TcpSegment& s, const TcpSegment& want);
+  PacketSpec relative(const TcpSegment& live) const;
+  long perform(const Event& e);
+  long do_bind(int fd);
+  long do_connect(const Event& e, int fd);
+  long do_accept(const Event& e, int fd);
+  long do_read(const Event& e, int fd);
+  long do_write(const Event& e, int fd);
+  long do_option(const Event& e, int fd);
+  long do_abort(int fd);
+  long look_for_error(const Event& e, int fd);
+  void settle(int fd, short events, Duration patience);
+  [[noreturn]] void fail(const Event& e, const std::string& what) const;
+
+  const Script& script_;
+  Wire& wire_;
+  Options options_;
+  Time base_{};
+  uint32_t isn_ = 0;
+  uint32_t remote_isn_ = 0xffffff00;  // every script of some length crosses the wrap
+  uint32_t ts_shift_ = 0;
+  bool ts_known_ = false;
+  bool connecting_ = false;
+  std::map<uint32_t, uint32_t> sent_ts_;  // as the script has it -> as it was
+  std::map<int, int> fds_;                // as the script has it -> libpostern's
+};
+
+}  // namespace postern::script
