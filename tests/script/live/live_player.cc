@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -25,6 +24,7 @@ struct Failure {
 constexpr Duration kPatience = 300ms;  // for what a call waits for
 constexpr Duration kPause = 500us;     // after a packet, so that it comes alone
 constexpr Duration kLongest = 20s;
+constexpr uint32_t kMostPayload = 1460;
 
 struct Name {
   int level;
@@ -99,10 +99,16 @@ LivePlayer::~LivePlayer() {
   }
 }
 
-std::string LivePlayer::unfit(const Script& script) {
+std::string LivePlayer::unfit(const Script& script, const std::set<std::string>& has) {
   for (const Setting& s : script.settings) {
-    if (s.key != "tolerance_usecs") return "--" + s.key + " is the daemon's to set";
+    if (s.key != "tolerance_usecs" && has.count(s.key + "=" + s.value) == 0)
+      return "--" + s.key + " is the daemon's to set";
   }
+  const bool long_segment =
+      std::any_of(script.events.begin(), script.events.end(), [](const Event& e) {
+        return e.type == Event::Type::inbound && e.packet.segment.length > kMostPayload;
+      });
+  if (long_segment) return "a segment is longer than the link carries";
   if (script.events.back().earliest.time_since_epoch() > kLongest) return "it takes long";
   return "";
 }

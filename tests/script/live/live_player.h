@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "../script.h"
@@ -22,8 +23,8 @@ class LivePlayer {
   LivePlayer(const LivePlayer&) = delete;
   LivePlayer& operator=(const LivePlayer&) = delete;
 
-  // Why a script cannot be played live, or empty.
-  static std::string unfit(const Script& script);
+  // Why a script cannot be played live, or empty. `has`: settings of the daemon, "key=value".
+  static std::string unfit(const Script& script, const std::set<std::string>& has);
   // Empty: the daemon did what the script says. Else "path:line: what".
   std::string run();
 
@@ -52,7 +53,7 @@ class LivePlayer {
   Wire& wire_;
   Options options_;
   Time base_{};
-  uint32_t isn_ = 0;
+  uint32_t isn_ = 0xfffff000;         // until a SYN says so, as for the other player
   uint32_t remote_isn_ = 0xffffff00;  // every script of some length crosses the wrap
   uint32_t ts_shift_ = 0;
   bool ts_known_ = false;

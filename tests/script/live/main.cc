@@ -1,12 +1,13 @@
 // play_live: packet scripts against a running posternd. See README.md of tests/script.
 //
-//   play_live --interface IF --local POSTERN --remote HOST --port N SCRIPT...
+//   play_live --interface IF --local POSTERN --remote HOST --port N [--has KEY=VALUE]... SCRIPT...
 //
 // IF is this end of a link to the daemon, whose address is POSTERN; from HOST on there are
 // addresses of that network that nobody has, one for each script, because the daemon remembers what
 // it learned of the way to a host; N and N + 1 are the ports of the first script, and so on.
-// POSTERN_SOCKET says where the daemon is. A line a script: "PASS path", "FAIL path" with what was
-// wrong, "SKIP path why".
+// POSTERN_SOCKET says where the daemon is, and --has how it is configured: scripts with other
+// settings are skipped. A line a script: "PASS path", "FAIL path" with what was wrong, "SKIP path
+// why".
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -24,6 +25,7 @@ namespace {
 struct Arguments {
   Wire::Ends ends;
   uint16_t port = 0;
+  std::set<std::string> has;
   std::vector<std::string> scripts;
 };
 
@@ -39,6 +41,8 @@ bool read_arguments(int argc, char** argv, Arguments* out) {
       out->ends.local = *address;
     } else if (name == "--remote" && address) {
       out->ends.remote = *address;
+    } else if (name == "--has") {
+      out->has.insert(value);
     } else if (name == "--port") {
       out->port = static_cast<uint16_t>(std::strtoul(value, nullptr, 10));
     } else {
@@ -56,7 +60,7 @@ IpAddress next(IpAddress address) {
 }
 
 // Empty: passed. `skip`: why not.
-std::string play(const std::string& path, const Wire::Ends& ends, uint16_t port,
+std::string play(const Arguments& arguments, const std::string& path, uint16_t port,
                  std::string* skip) {
   std::ifstream file(path);
   std::stringstream text;
@@ -64,9 +68,9 @@ std::string play(const std::string& path, const Wire::Ends& ends, uint16_t port,
   std::string error;
   const auto script = parse(path, text.str(), error);
   if (!script.has_value() || script->events.empty()) return error.empty() ? "no events" : error;
-  *skip = LivePlayer::unfit(*script);
+  *skip = LivePlayer::unfit(*script, arguments.has);
   if (!skip->empty()) return "";
-  Wire wire(ends);
+  Wire wire(arguments.ends);
   return LivePlayer(*script, wire, {.port = port}).run();
 }
 
@@ -86,7 +90,7 @@ int run(int argc, char** argv) {
   uint16_t port = arguments.port;
   for (const std::string& path : arguments.scripts) {
     std::string skip;
-    const std::string wrong = play(path, arguments.ends, port, &skip);
+    const std::string wrong = play(arguments, path, port, &skip);
     port = static_cast<uint16_t>(port + 2);
     arguments.ends.remote = next(arguments.ends.remote);
     failed += wrong.empty() ? 0 : 1;
