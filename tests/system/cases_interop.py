@@ -2,17 +2,20 @@
 
 One case is one configuration of Postern. In it every setting of the kernel has its turn: a
 connection that Linux opens and one that Postern opens, data both ways, every byte checked, and what
-was negotiated compared with what both sides allow.
+was negotiated compared with what both sides allow. Each once over a clean wire and once over one that
+loses, duplicates, reorders and corrupts (with --quick Postern's defaults only).
 """
 import contextlib
 import pathlib
 import socket
 import threading
 
-from harness import LINUX, case, note, receive_to_end
+from harness import LINUX, POSTERN, QUICK, WIRE, case, note, receive_to_end, run
 from pattern import Pattern
 
 SIZE, SMALL = 600_000, 48_000  # bytes each way; a small window takes a round trip for a few KiB
+BAD_WIRE = {"loss": "2%", "duplicate": "1%", "reorder": "2%", "corrupt": "1%"}
+BAD_SIZE = 100_000 if QUICK else SIZE  # a timeout takes 200 ms
 
 # tcp_info.tcpi_options
 TIMESTAMPS, SACK, SCALING, ECN = 1, 2, 4, 8
@@ -25,6 +28,9 @@ KERNEL = {
     "no SACK": {"tcp_sack": "0"},
     "no DSACK": {"tcp_dsack": "0"},
     "no scaling": {"tcp_window_scaling": "0"},
+    "no F-RTO": {"tcp_frto": "0"},
+    "no RACK": {"tcp_recovery": "0"},
+    "no tail loss probe": {"tcp_early_retrans": "0"},
     "bare": {"tcp_timestamps": "0", "tcp_sack": "0", "tcp_window_scaling": "0", "tcp_ecn": "0"},
     "asks for ECN": {"tcp_ecn": "1"},
     "no ECN": {"tcp_ecn": "0"},
@@ -125,9 +131,12 @@ def postern_opens(app, server, kernel, ours, size):
     assert result.get("bytes") == size and result["sha256"] == Pattern().digest(size), result
 
 
-def interoperate(world, ours):
-    world.start(tcp=ours)
+def interoperate(world, ours, impair, whole_size):
+    world.start(tcp=ours, **({"impair": impair} if impair else {}))
     world.serve_echo()
+    # Linux gives up after three ARP requests, of which each may be lost.
+    mac = world.show("link")[0]["mac"]
+    run("ip", "neigh", "replace", POSTERN, "lladdr", mac, "dev", WIRE)
     app = world.app("connect_again", "--host", LINUX, "--port", 9000).expect_ready()
     done = 0
     for name, kernel in KERNEL.items():
@@ -135,7 +144,7 @@ def interoperate(world, ours):
             if not there:
                 note(f"the kernel has no {name}")
                 continue
-            size = SMALL if "small" in name else SIZE
+            size = SMALL if "small" in name else whole_size
             try:
                 linux_opens(world, kernel, ours, size)
                 postern_opens(app, server, kernel, ours, size)
@@ -145,12 +154,15 @@ def interoperate(world, ours):
     note(f"{done} connections")
 
 
-def register(name, ours):
+def register(name, ours, impair, size, seconds):
     def body(world):
-        interoperate(world, ours)
+        interoperate(world, ours, impair, size)
     body.__name__, body.__module__ = name, __name__
-    case(body, seconds=60)
+    case(body, seconds=seconds)
 
 
-for _name, _ours in POSTERN_TCP.items():
-    register(_name, _ours)
+for _seed, (_name, _ours) in enumerate(POSTERN_TCP.items()):
+    register(_name, _ours, None, SIZE, 60)
+    if not QUICK or _name == "defaults":  # each takes a minute
+        register(f"{_name}_over_a_bad_wire", _ours, {"seed": _seed + 1, **BAD_WIRE}, BAD_SIZE,
+                 240)
