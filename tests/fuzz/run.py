@@ -23,6 +23,7 @@ CORPUS = HERE / "corpus"
 LONGEST = {"fuzz_parse": 300, "fuzz_tcp_options": 64, "fuzz_tcp_engine": 2000,
            "fuzz_tcp_pair": 2000, "fuzz_session": 1000, "fuzz_config": 2000}  # bytes of an input
 KEPT_FILES, KEPT_SIZE = 24, 1024  # a target: --keep keeps no more inputs, and none that is longer
+GRACE = 60  # seconds beyond its time after which a fuzzer is taken to hang
 KEPT_NAME = re.compile("[0-9a-f]{16}")  # other names are of findings, which stay
 
 
@@ -62,6 +63,19 @@ def keep(program, name, scratch):
         shutil.copy(path, CORPUS / name / path.name[:16])
 
 
+def supervised(command, env, seconds):
+    """Its exit status and what it said; one that outlives its time by far is killed: status None."""
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, errors="replace", env=env)
+    try:
+        said, _ = process.communicate(timeout=seconds + GRACE)
+        return process.returncode, said
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said, _ = process.communicate()
+        return None, f"{said}\nstill running {GRACE} s after its {seconds} s: killed"
+
+
 def fuzz(program, args):
     """One fuzzer's time. Returns (name, seconds, what it found or ''), and its last word."""
     name = program.name
@@ -82,16 +96,14 @@ def fuzz(program, args):
             command.insert(1, f"-dict={HERE / name}.dict")
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:allocator_may_return_null=1",
                    UBSAN_OPTIONS="print_stacktrace=1")
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                              errors="replace", env=env, timeout=args.seconds + 300, check=False)
-        if done.returncode == 0 and args.keep:
+        status, log = supervised(command, env, args.seconds)
+        if status == 0 and args.keep:
             keep(program, name, scratch)
-    log = done.stdout + done.stderr
     seconds = time.monotonic() - begin
     runs = re.search(r"number_of_executed_units: (\d+)", log)
     coverage = re.findall(r"cov: (\d+)", log)
     word = f"{runs[1] if runs else 0} inputs, {coverage[-1] if coverage else 0} edges"
-    if done.returncode == 0:
+    if status == 0:
         return name, seconds, "", word
     parts = [log[-6000:]]
     for artifact in sorted(set(findings.iterdir()) - before):
