@@ -80,6 +80,10 @@ class Rig:
         process = self.spawn("echo", command, self.o.app_core)
         self.wait("echo", process, r"listening on UDP")
 
+    def last_words(self):
+        log = (self.dir / "posternd.log").read_text(errors="replace")
+        return f"posternd, exit status {self.processes[0].poll()}:\n{log[-800:]}"
+
     def cli(self, *arguments):
         return subprocess.run([self.o.build / "app/cli/postern", *arguments, "-j", "--socket",
                                self.dir / "control.sock"], check=True, capture_output=True,
@@ -129,7 +133,7 @@ class Loadgen:
         done = subprocess.run(spinning(command, o.client_core), check=False, capture_output=True,
                               text=True, timeout=300)
         if done.returncode:
-            raise RuntimeError(f"loadgen: {done.stderr[-500:]}")
+            raise RuntimeError(f"loadgen: {done.stderr[-500:]}\n{self.rig.last_words()}")
         return json.loads(done.stdout.splitlines()[-1])
 
     def trial(self, traffic, rate, seconds, count=0):
