@@ -8,7 +8,9 @@
 namespace postern {
 namespace {
 
-constexpr uint32_t kIndexBits = 16;
+constexpr int kIndexBits = 16;
+constexpr int kNodeBits = 8;
+constexpr size_t kFew = 8;  // ranges that are searched rather than divided by another node
 
 uint64_t mask_of(int bits) {
   if (bits <= 0) return 0;
@@ -50,17 +52,46 @@ class RouteTable::Builder {
     close_until([](const Item&) { return true; });
     std::vector<Range>& ranges = family_.ranges;
     ranges.shrink_to_fit();
-    family_.index.resize((size_t{1} << kIndexBits) + 1);
-    size_t at = 0;
-    for (size_t top = 0; top < family_.index.size() - 1; ++top) {
-      const Key begin{uint64_t{top} << (64 - kIndexBits), 0};
-      while (at + 1 < ranges.size() && ranges[at + 1].begin <= begin) ++at;
-      family_.index[top] = static_cast<uint32_t>(at);
+    family_.index.resize(size_t{1} << kIndexBits);
+    size_t from = 0;
+    for (size_t top = 0; top < family_.index.size(); ++top) {
+      const uint64_t begin = uint64_t{top} << (64 - kIndexBits);
+      from = holder(from, {begin, 0});
+      family_.index[top] = slot(from, begin, kIndexBits);
     }
-    family_.index.back() = static_cast<uint32_t>(ranges.size() - 1);
+    family_.nodes.shrink_to_fit();
   }
 
  private:
+  // The range that an address is in, which lies at `from` or behind.
+  [[nodiscard]] size_t holder(size_t from, const Key& address) const {
+    const auto after = [](const Key& value, const Range& range) { return value < range.begin; };
+    const std::vector<Range>& ranges = family_.ranges;
+    const auto begin = ranges.begin() + static_cast<std::ptrdiff_t>(from);
+    // Most are near.
+    const auto near = ranges.end() - begin > 64 ? begin + 64 : ranges.end();
+    const bool is_near = near == ranges.end() || address < near->begin;
+    const auto found = std::upper_bound(begin, is_near ? near : ranges.end(), address, after);
+    return static_cast<size_t>(found - ranges.begin()) - 1;
+  }
+
+  // For the addresses whose first `bits` are those of `begin`; the first of them is in range `at`.
+  [[nodiscard]] Slot slot(size_t at, uint64_t begin, int bits) {
+    const size_t last = holder(at, {begin | ~mask_of(bits), UINT64_MAX});
+    if (last - at <= kFew || bits + kNodeBits > 64) {
+      return {static_cast<uint32_t>(at), static_cast<uint32_t>(last - at)};
+    }
+    const auto node = static_cast<uint32_t>(family_.nodes.size());
+    family_.nodes.emplace_back();
+    for (uint64_t i = 0; i < 1U << kNodeBits; ++i) {
+      const uint64_t child = begin | i << (64 - bits - kNodeBits);
+      at = holder(at, {child, 0});
+      const Slot divided = slot(at, child, bits + kNodeBits);  // may move `nodes`
+      family_.nodes[node][i] = divided;
+    }
+    return {node, kNode};
+  }
+
   // Behind the end of a prefix that which encloses it goes on.
   template <class Ended>
   void close_until(const Ended& ended) {
@@ -127,11 +158,15 @@ RouteTable::RouteTable(std::span<const Route> routes) : routes_(routes.begin(), 
 RouteChoice RouteTable::lookup(const IpAddress& destination) const noexcept {
   const Family& family = destination.is_v4() ? v4_ : v6_;
   const Key key = key_of(destination);
-  const size_t top = key.high >> (64 - kIndexBits);
-  const Range* const begin = family.ranges.data() + family.index[top];
-  const Range* const end = family.ranges.data() + family.index[top + 1] + 1;
-  const Range* const behind = std::upper_bound(
-      begin, end, key, [](const Key& value, const Range& range) { return value < range.begin; });
+  Slot slot = family.index[key.high >> (64 - kIndexBits)];
+  for (int shift = 64 - kIndexBits - kNodeBits; slot.more == kNode; shift -= kNodeBits) {
+    slot = family.nodes[slot.at][key.high >> shift & ((1U << kNodeBits) - 1)];
+  }
+  // The first range holds the first address.
+  const Range* const begin = family.ranges.data() + slot.at;
+  const Range* const behind =
+      std::upper_bound(begin + 1, begin + 1 + slot.more, key,
+                       [](const Key& value, const Range& range) { return value < range.begin; });
   const Range& range = behind[-1];
   return {routes_.data() + range.first, range.count};
 }
