@@ -160,7 +160,7 @@ packages=("${packages_build[@]}" ccache)
 if wants system || wants quickstart; then
   packages+=(iproute2 ethtool iputils-ping curl procps netcat-openbsd iperf3 tshark
     iputils-arping iputils-tracepath ndisc6 nginx-light redis-server redis-tools memcached wget socat openssl wrk nodejs
-    postgresql openjdk-17-jdk-headless openssh-server openssh-client traceroute bird2 radvd nmap dpdk-dev)
+    postgresql openjdk-17-jdk-headless openssh-server openssh-client traceroute bird2 radvd nmap dpdk-dev python3-scapy)
 fi
 if [ ${#sanitizers[@]} != 0 ] || wants fuzz; then packages+=(clang libclang-rt-14-dev); fi
 if wants instructions; then packages+=(valgrind); fi

@@ -51,6 +51,7 @@ shm_settings settings_of(const Config& config) {
   for (const std::string_view name : kCongestionNames) {
     name.copy(settings.congestion_names[settings.congestion_count++], SHM_CONGESTION_NAME - 1);
   }
+  for (const auto& port : config.ports) settings.mtu = std::max(settings.mtu, port.mtu);
   for (const Prefix& network : config.programs.kernel) add_network(settings, network, true);
   for (const Prefix& network : config.programs.postern) add_network(settings, network, false);
   return settings;

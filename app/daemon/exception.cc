@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
+#include <set>
 #include <stdexcept>
 #include <system_error>
 
@@ -27,7 +28,7 @@ ExceptionPolicy policy_of(const std::vector<ExceptionEntry>& allow) {
   return policy;
 }
 
-ExceptionPortOptions open_port(const PortConfig& config, const Port& port) {
+ExceptionPortOptions open_port(const InterfaceEntry& config, const Port& port) {
   if (!config.exception) return {};
   const ExceptionPathConfig& e = *config.exception;
   try {
@@ -63,17 +64,18 @@ void check_ephemeral_ports() {
 }  // namespace
 
 KernelSide::KernelSide(const Config& config, const std::vector<std::unique_ptr<Port>>& ports) {
-  const auto excepts = [](const PortConfig& port) { return port.exception.has_value(); };
-  if (std::none_of(config.ports.begin(), config.ports.end(), excepts)) return;
+  const std::vector<InterfaceEntry> interfaces = interfaces_of(config.ports);
+  const auto excepts = [](const InterfaceEntry& i) { return i.exception.has_value(); };
+  if (std::none_of(interfaces.begin(), interfaces.end(), excepts)) return;
   check_ephemeral_ports();
   std::vector<ExceptionPortOptions> options;
-  for (size_t i = 0; i < ports.size(); ++i) {
-    const PortConfig& port = config.ports[i];
-    const std::string taken = taken_interface(port.device);
-    if (port.exception && !taken.empty()) {
+  std::set<std::string> quieted;
+  for (const InterfaceEntry& interface : interfaces) {
+    const std::string taken = taken_interface(config.ports[interface.port].device);
+    if (interface.exception && !taken.empty() && quieted.insert(taken).second) {
       quiet_.push_back(std::make_unique<QuietInterface>(taken));
     }
-    options.push_back(open_port(port, *ports[i]));
+    options.push_back(open_port(interface, *ports[interface.port]));
   }
   path_ = std::make_unique<ExceptionPath>(
       std::move(options), static_cast<uint32_t>(config.cores.size()), random_secret());

@@ -273,7 +273,7 @@ void link(Daemon& daemon, const ControlReply& reply) {
 
 // ---- the kernel beside it ----
 
-json::object exception_json(const PortConfig& port, const ExceptionPath::Figures& figures) {
+json::object exception_json(const InterfaceEntry& port, const ExceptionPath::Figures& figures) {
   json::array allow;
   for (const ExceptionEntry& entry : port.exception->allow) {
     const bool again = !allow.empty() && allow.back() == json::value(entry.text);
@@ -292,8 +292,9 @@ json::object exception_json(const PortConfig& port, const ExceptionPath::Figures
 json::value exceptions(const Daemon& daemon) {
   json::array out;
   const ExceptionPath* const path = daemon.kernel_side().path();
-  for (uint32_t i = 0; path != nullptr && i < daemon.ports().size(); ++i) {
-    const PortConfig& port = daemon.config().ports[i];
+  const std::vector<InterfaceEntry> interfaces = interfaces_of(daemon.config().ports);
+  for (uint32_t i = 0; path != nullptr && i < interfaces.size(); ++i) {
+    const InterfaceEntry& port = interfaces[i];
     if (port.exception) out.push_back(exception_json(port, path->figures(i)));
   }
   return out;

@@ -121,12 +121,13 @@ static inline void shm_fence(void) {
 
 enum {
   SHM_CACHE_LINE = 64,
-  SHM_MAX_CHANNELS = 64,        /* workers an application can talk to */
-  SHM_CHUNK_UNIT = 2048,        /* bytes; receive chunks are counted in these */
-  SHM_CHUNK_LARGE_UNITS = 32,   /* the larger chunk: 64 KiB */
-  SHM_MAX_EXTENTS = 64,         /* unmerged transmit extents outstanding per slot, of a stream */
-  SHM_MAX_DATAGRAMS = 512,      /* datagrams outstanding per slot */
-  SHM_MAX_OUTSTANDING = 1 << 24 /* transmit bytes outstanding per slot */
+  SHM_MAX_CHANNELS = 64,         /* workers an application can talk to */
+  SHM_CHUNK_UNIT = 2048,         /* bytes; receive chunks are counted in these */
+  SHM_CHUNK_LARGE_UNITS = 32,    /* the larger chunk: 64 KiB */
+  SHM_MAX_EXTENTS = 64,          /* unmerged transmit extents outstanding per slot, of a stream */
+  SHM_MAX_DATAGRAMS = 512,       /* datagrams outstanding per slot */
+  SHM_MAX_OUTSTANDING = 1 << 24, /* transmit bytes outstanding per slot */
+  SHM_ERRORS = 256               /* entries of a channel's ring of errors, a power of two */
 };
 
 /* ---- segment header: at offset 0 of both segments, written by the daemon before attach ---- */
@@ -142,7 +143,9 @@ enum shm_region_kind {
   SHM_REGION_TX_POOL = 8,        /* client segment: transmit payload, laid out by the client */
   SHM_REGION_SCRATCH = 9,        /* client segment: never read by the daemon */
   SHM_REGION_SETTINGS = 10,      /* daemon segment: struct shm_settings. Since minor version 2. */
-  SHM_REGION_FIGURES = 11        /* daemon segment: struct shm_figures. Since minor version 4. */
+  SHM_REGION_FIGURES = 11,       /* daemon segment: struct shm_figures. Since minor version 4. */
+  SHM_REGION_ERRORS = 12         /* daemon segment: struct shm_error[SHM_ERRORS]. Since minor
+                                    version 4. */
 };
 
 struct shm_region {
@@ -209,7 +212,9 @@ struct shm_settings {
   uint8_t both_sides; /* 1: wildcard listeners of programs serve the kernel's side as well */
   uint8_t congestion; /* index of the default algorithm */
   uint8_t congestion_count;
-  uint8_t reserved[7];
+  uint8_t reserved0;
+  uint16_t mtu; /* the largest of an interface; 0: not said. Since minor version 4. */
+  uint8_t reserved[4];
   char congestion_names[SHM_MAX_CONGESTION]
                        [SHM_CONGESTION_NAME]; /* by SHM_OPT_CONGESTION's value */
   struct shm_network networks[SHM_MAX_NETWORKS];
@@ -293,7 +298,8 @@ enum shm_option {
   SHM_OPT_GROUP_OTHERS = 20,    /* 0 or 1: IP_MULTICAST_ALL */
   SHM_OPT_GROUP_INTERFACE = 21, /* index plus 1; 0: the routes decide */
   SHM_OPT_PACING_RATE = 22,     /* of TCP: bytes a second, 0 off. Since minor version 4. */
-  SHM_OPT_LAST = SHM_OPT_PACING_RATE
+  SHM_OPT_RECVERR = 23,         /* bits: 1 IP_RECVERR, 2 IPV6_RECVERR. Since minor version 4. */
+  SHM_OPT_LAST = SHM_OPT_RECVERR
 };
 
 /* What CONNECT reads, once. Addresses of both families are 16 bytes, IPv4 mapped (::ffff:a.b.c.d).
@@ -323,7 +329,10 @@ enum shm_event_flag {
   SHM_EV_EOF = 2,       /* the peer will send nothing after rx_tail */
   SHM_EV_ERROR = 4,     /* error: a positive errno. TCP: the connection is over. UDP: pending */
   SHM_EV_CONNECTED = 8, /* a TCP connect succeeded */
-  SHM_EV_URGENT = 16    /* value2: stream position behind the urgent data. Since minor version 4. */
+  SHM_EV_URGENT = 16,   /* value2: stream position behind the urgent data. Since minor version 4. */
+  SHM_EV_ERRQUEUE = 32  /* of a socket with SHM_OPT_RECVERR. UDP: value2: the index after the last
+                           entry of the channel's ring of errors. TCP: error is pending, the
+                           connection goes on. */
 };
 
 struct shm_event {
@@ -441,6 +450,34 @@ struct shm_datagram {
   uint32_t reserved;
 };
 SHM_ASSERT(sizeof(struct shm_datagram) == 48, "shm_datagram layout");
+
+/* ---- errors of the network, for MSG_ERRQUEUE: worker -> client ----
+ *
+ * A ring like that of events, except that nobody waits for its reader: what is old is written over.
+ * Entry i & (SHM_ERRORS - 1) holds error i while its seq is i + 1, before and after it was read;
+ * seq is 0 while the daemon writes. A socket's errors are those of its slot and generation, up to
+ * the index that its last event with SHM_EV_ERRQUEUE named. */
+
+enum { SHM_ERROR_PAYLOAD = 68 };
+
+struct shm_error {
+  uint32_t seq; /* index + 1, stored last */
+  uint32_t slot;
+  uint32_t generation;
+  uint32_t info;  /* MTU, with EMSGSIZE; pointer of a parameter problem; else 0 */
+  uint16_t error; /* errno value */
+  uint8_t origin; /* SO_EE_ORIGIN_LOCAL 1, ICMP 2, ICMP6 3 */
+  uint8_t type;   /* of the ICMP message */
+  uint8_t code;
+  uint8_t ttl;          /* as the message arrived */
+  uint16_t port;        /* where the datagram was to go, host order */
+  uint16_t length;      /* of its payload, as far as it is known */
+  uint16_t zone;        /* the interface that the message came by, plus 1 */
+  uint8_t offender[16]; /* who sent the message; all zero: we ourselves */
+  uint8_t destination[16];
+  uint8_t payload[SHM_ERROR_PAYLOAD];
+};
+SHM_ASSERT(sizeof(struct shm_error) == 128, "shm_error layout");
 
 /* ---- session protocol on postern.sock (SOCK_SEQPACKET, one message a request) ---- */
 

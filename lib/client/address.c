@@ -60,3 +60,7 @@ bool address_is_any(const uint8_t address[16]) {
   return memcmp(address, zero, 16) == 0 ||
          (memcmp(address, mapped_prefix, 12) == 0 && memcmp(address + 12, zero, 4) == 0);
 }
+
+bool address_is_v4(const uint8_t address[16]) {
+  return memcmp(address, mapped_prefix, sizeof mapped_prefix) == 0;
+}

@@ -1,7 +1,12 @@
 /* Ancillary data of datagrams: what sendmsg() is told and recvmsg() tells beside the payload. RFC
  * 3542 and ip(7). An interface is named by its number in `postern show interfaces` plus one. */
 
+#include <fcntl.h> /* struct timespec, which the next one needs */
+#include <linux/errqueue.h>
+
 #include "client/internal.h"
+
+enum { OLD_HOPLIMIT = 8 }; /* IPV6_2292HOPLIMIT, option and message: what iputils ask for */
 
 /* ---- what a socket wants to be told ---- */
 
@@ -17,6 +22,7 @@ static const struct {
     {IPPROTO_IPV6, IPV6_RECVPKTINFO, TELL_PKTINFO6},
     {IPPROTO_IPV6, IPV6_RECVTCLASS, TELL_TCLASS},
     {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, TELL_HOPLIMIT},
+    {IPPROTO_IPV6, OLD_HOPLIMIT, TELL_HOPLIMIT_OLD},
 };
 
 static uint32_t wish(int level, int option) {
@@ -71,11 +77,6 @@ static void put(struct writer* w, int level, int type, const void* data, size_t 
   w->used += space < left ? space : left;
 }
 
-static bool is_mapped(const uint8_t address[16]) {
-  static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-  return memcmp(address, mapped, sizeof mapped) == 0;
-}
-
 static void put_pktinfo(struct writer* w, const struct shm_datagram* d) {
   struct in_pktinfo info = {.ipi_ifindex = d->interface + 1};
   memcpy(&info.ipi_addr, d->local + 12, sizeof info.ipi_addr);
@@ -95,10 +96,15 @@ static void put_destination(struct writer* w, const struct shm_datagram* d, uint
   put(w, IPPROTO_IP, IP_ORIGDSTADDR, &to, sizeof to);
 }
 
-bool ancillary_write(const struct record* r, const struct shm_datagram* d, struct msghdr* m) {
+static struct writer writer_of(struct msghdr* m) {
+  return (struct writer){.at = m->msg_control,
+                         .room = m->msg_control != NULL ? m->msg_controllen : 0};
+}
+
+static void put_wishes(struct writer* to, const struct record* r, const struct shm_datagram* d) {
   const uint32_t told = load_relaxed(&r->ancillary);
-  struct writer w = {.at = m->msg_control, .room = m->msg_control != NULL ? m->msg_controllen : 0};
-  const bool v4 = is_mapped(d->local);
+  struct writer w = *to;
+  const bool v4 = address_is_v4(d->local);
   const int ttl = d->ttl, tos = d->tos;
   if (v4 && (told & TELL_PKTINFO) != 0) put_pktinfo(&w, d);
   if (v4 && (told & TELL_TTL) != 0) put(&w, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
@@ -106,7 +112,53 @@ bool ancillary_write(const struct record* r, const struct shm_datagram* d, struc
   if (v4 && (told & TELL_DESTINATION) != 0) put_destination(&w, d, r->local_port);
   if ((told & TELL_PKTINFO6) != 0) put_pktinfo6(&w, d);
   if (!v4 && (told & TELL_HOPLIMIT) != 0) put(&w, IPPROTO_IPV6, IPV6_HOPLIMIT, &ttl, sizeof ttl);
+  if (!v4 && (told & TELL_HOPLIMIT_OLD) != 0) {
+    put(&w, IPPROTO_IPV6, OLD_HOPLIMIT, &ttl, sizeof ttl);
+  }
   if (!v4 && (told & TELL_TCLASS) != 0) put(&w, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof tos);
+  *to = w;
+}
+
+bool ancillary_write(const struct record* r, const struct shm_datagram* d, struct msghdr* m) {
+  struct writer w = writer_of(m);
+  put_wishes(&w, r, d);
+  m->msg_controllen = w.used;
+  return w.truncated;
+}
+
+/* The error, then the name of who sent it: ip(7), SO_EE_OFFENDER. */
+static void put_error(struct writer* w, const struct shm_error* e, bool v6) {
+  struct {
+    struct sock_extended_err error;
+    union {
+      struct sockaddr_in v4;
+      struct sockaddr_in6 v6;
+    } offender;
+  } block = {.error = {.ee_errno = e->error,
+                       .ee_origin = e->origin,
+                       .ee_type = e->type,
+                       .ee_code = e->code,
+                       .ee_info = e->info}};
+  _Static_assert(sizeof block.error == 16, "the name follows at once");
+  if (e->origin != SO_EE_ORIGIN_LOCAL) {
+    socklen_t length = sizeof block.offender;
+    address_write((struct sockaddr*)&block.offender, &length, v6, e->offender, 0, e->zone);
+  }
+  const size_t name = v6 ? sizeof block.offender.v6 : sizeof block.offender.v4;
+  put(w, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVERR : IP_RECVERR, &block,
+      sizeof block.error + name);
+}
+
+bool ancillary_write_error(const struct record* r, const struct shm_error* e, struct msghdr* m) {
+  struct writer w = writer_of(m);
+  const bool v6 = (load_relaxed(&r->flags) & R_V6) != 0;
+  if (e->origin != SO_EE_ORIGIN_LOCAL) {
+    struct shm_datagram d = {.ttl = e->ttl, .interface = (uint16_t)(e->zone - 1)};
+    memcpy(d.local, r->local_address, sizeof d.local);
+    if (address_is_v4(e->offender)) memset(d.local, 0, 10), memset(d.local + 10, 0xff, 2);
+    put_wishes(&w, r, &d);
+  }
+  put_error(&w, e, v6);
   m->msg_controllen = w.used;
   return w.truncated;
 }

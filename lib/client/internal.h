@@ -164,7 +164,10 @@ enum tell { /* of a datagram */
             TELL_DESTINATION = 1 << 3, /* IP_RECVORIGDSTADDR */
             TELL_PKTINFO6 = 1 << 4,
             TELL_TCLASS = 1 << 5,
-            TELL_HOPLIMIT = 1 << 6
+            TELL_HOPLIMIT = 1 << 6,
+            TELL_ERRORS = 1 << 7, /* IP_RECVERR; also of a stream */
+            TELL_ERRORS6 = 1 << 8,
+            TELL_HOPLIMIT_OLD = 1 << 9 /* IPV6_2292HOPLIMIT */
 };
 
 struct options { /* values set by setsockopt and not 0 are sent when the slot opens */
@@ -207,8 +210,14 @@ struct record {
   uint32_t sibling;    /* index of the next record of the same socket; NONE */
   uint32_t next;       /* link in the accept queue or the free list */
   struct lock accept_lock;
-  uint32_t accept_head;
-  uint32_t accept_tail;
+  union {
+    uint32_t accept_head; /* of a listener: first and last of its accept queue; NONE */
+    uint32_t errors_head; /* of a datagram socket: what of the ring of errors it has not seen */
+  };
+  union {
+    uint32_t accept_tail;
+    uint32_t errors_tail;
+  };
   uint32_t accept_count;
 
   /* Line 1: receive side, under rx_lock of the primary. */
@@ -335,6 +344,7 @@ struct channel {
   struct shm_request* requests;
   const struct shm_socket* sockets;
   const struct shm_figures* figures; /* NULL: the daemon is older than they are */
+  const struct shm_error* errors; /* NULL: the daemon is older than they are */
   uint32_t rx_units;
   uint32_t tx_blocks;
   uint32_t index;
@@ -656,9 +666,22 @@ int ancillary_set(struct record* r, int level, int option, int on);
 int ancillary_get(const struct record* r, int level, int option, int* on);
 /* Control messages about a datagram, as the socket wants them. True: there was no room for all. */
 bool ancillary_write(const struct record* r, const struct shm_datagram* d, struct msghdr* m);
+/* The same for one of the error queue: the error itself comes last. */
+bool ancillary_write_error(const struct record* r, const struct shm_error* e, struct msghdr* m);
 /* What control messages say of a datagram to send; of a stream (NULL) it is nothing. 0 or an errno.
  */
 int ancillary_read(const struct msghdr* m, struct shm_datagram* d);
+/* ---- errors.c: the error queue of datagram sockets ---- */
+/* IP_RECVERR, IPV6_RECVERR. 0, or ENOPROTOOPT: not one of them, or the daemon does not know them.
+ */
+int errors_option_set(const struct sock* s, int level, int option, int on);
+int errors_option_get(const struct record* r, int level, int option, int* on);
+/* As SHM_OPT_RECVERR has it. */
+uint32_t errors_wanted(const struct record* r);
+/* Is there one on any slot of the socket? */
+bool errors_there(struct context* c, uint32_t primary);
+/* recvmsg() with MSG_ERRQUEUE. Never waits. */
+ssize_t errors_receive(struct sock* s, struct msghdr* m, int flags);
 /* ---- groups.c ---- */
 /* Options of groups and broadcasts: 0, an errno, or ENOPROTOOPT if it is none of them. */
 int group_option_set(const struct sock* s, int level, int option, const void* value,
@@ -679,5 +702,6 @@ void address_write(struct sockaddr* to, socklen_t* length, bool v6, const uint8_
 /* The zone of an address that address_read() took; 0: none, or it needs none. */
 uint16_t address_zone(const struct sockaddr* from);
 bool address_is_any(const uint8_t address[16]);
+bool address_is_v4(const uint8_t address[16]); /* mapped */
 
 #endif

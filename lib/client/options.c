@@ -41,6 +41,8 @@ void options_send(struct context* c, uint32_t index) {
   for (size_t i = 0; i < sizeof all / sizeof all[0]; ++i) {
     if (all[i].value != 0) send_one(c, index, all[i].option, all[i].value);
   }
+  const uint32_t errors = errors_wanted(record_at(c, load_relaxed(&r->primary)));
+  if (errors != 0) send_one(c, index, SHM_OPT_RECVERR, errors);
   if (r->congestion != 0) send_one(c, index, SHM_OPT_CONGESTION, r->congestion - 1U);
   if (stream && r->pacing_rate != 0) send_one(c, index, SHM_OPT_PACING_RATE, r->pacing_rate);
   if (!stream) group_options_send(c, index);
@@ -241,6 +243,8 @@ static int set_v6only(const struct sock* s, int v) {
 
 static int set_number(const struct sock* s, int level, int option, int v) {
   const uint32_t f = load(&s->record->flags);
+  const int error = errors_option_set(s, level, option, v);
+  if (error != ENOPROTOOPT) return error;
   switch (level) {
     case SOL_SOCKET:
       return set_socket_option(s, option, v);
@@ -302,6 +306,7 @@ static int get_socket_option(const struct sock* s, uint32_t f, int option, int* 
   const struct record* r = s->record;
   switch (option) {
     case SO_ERROR:
+      drain_all(s->context);
       *v = (int)exchange(&s->record->error, 0);
       if (*v == 0 && load_relaxed(&s->context->dead)) *v = ECONNABORTED;
       return 0;
@@ -382,6 +387,7 @@ static int get_tcp_option(const struct sock* s, uint32_t f, int option, int* v) 
 static int get_ip_option(const struct record* r, uint32_t f, int level, int option, int* v) {
   const struct options* o = &r->options;
   const int ttl = o->ttl != 0 ? o->ttl : 64;
+  if (errors_option_get(r, level, option, v) == 0) return 0;
   if (level == IPPROTO_IP && option == IP_TOS) return *v = o->tos, 0;
   if (level == IPPROTO_IP && option == IP_TTL) return *v = ttl, 0;
   const bool told = (f & R_STREAM) == 0 && o->mtu_discover != 0;

@@ -112,7 +112,8 @@ POSTERN_API ssize_t postern_sendmsg(int fd, const struct msghdr* message, int fl
  * _GNU_SOURCE. */
 POSTERN_API int postern_sendmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags);
 
-/* flags of the receiving calls: MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, MSG_TRUNC; of streams MSG_OOB.
+/* flags of the receiving calls: MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, MSG_TRUNC; of streams MSG_OOB,
+ * of datagrams MSG_ERRQUEUE.
  *
  * URGENT DATA (RFC 6093) is as on Linux: the last byte sent with MSG_OOB is read with MSG_OOB
  * (which never blocks; EINVAL: there is none, it was read, or SO_OOBINLINE is set), POLLPRI tells
@@ -167,9 +168,13 @@ POSTERN_API int postern_dup(int fd);
  * counts the timeouts since something was last acknowledged: how far the connection is from giving
  * up. IPPROTO_IP: IP_TOS, IP_TTL, IP_MTU_DISCOVER. IPPROTO_IPV6: IPV6_V6ONLY, IPV6_TCLASS,
  * IPV6_UNICAST_HOPS, IPV6_MTU_DISCOVER. The latter of each: DONT, WANT (unless set), DO, PROBE; it
- * matters to datagrams: EMSGSIZE for one that was too large comes with a later call. Of datagrams
- * also IP_PKTINFO, IP_RECVTOS, IP_RECVTTL, IP_RECVORIGDSTADDR, IPV6_RECVPKTINFO, IPV6_RECVTCLASS
- * and IPV6_RECVHOPLIMIT.
+ * matters to datagrams: EMSGSIZE for one that no link carries comes at once, for one that the path
+ * does not with a later call. IP_RECVERR, IPV6_RECVERR: of datagrams, errors wait for recvmsg()
+ * with MSG_ERRQUEUE (struct sock_extended_err, then the address of who said it; who does not read
+ * loses after 256 of an application and worker), and sockets without a peer hear of them too; of
+ * streams, SO_ERROR tells what does not end the connection. Of datagrams also IP_PKTINFO,
+ * IP_RECVTOS, IP_RECVTTL, IP_RECVORIGDSTADDR, IPV6_RECVPKTINFO, IPV6_RECVTCLASS and
+ * IPV6_RECVHOPLIMIT.
  *
  * GROUPS AND BROADCASTS, of datagrams: SO_BROADCAST (EACCES without; for the broadcast address of a
  * network it comes with a later call). IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP,

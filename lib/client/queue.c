@@ -58,6 +58,7 @@ uint32_t poll_mask(struct context* c, uint32_t primary) {
   const uint32_t f = load(&record_at(c, primary)->flags);
   uint32_t mask = (f & R_STREAM) != 0 ? stream_mask(c, primary, f) : datagram_mask(c, primary, f);
   if (load_relaxed(&record_at(c, primary)->error) != 0) mask |= POLLERR;
+  if ((f & R_STREAM) == 0 && errors_there(c, primary)) mask |= POLLERR;
   if (load(&c->dead)) mask |= POLLERR | POLLHUP;
   return mask;
 }

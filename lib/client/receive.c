@@ -330,11 +330,23 @@ ssize_t postern_recv(int fd, void* data, size_t length, int flags) {
   return postern_recvfrom(fd, data, length, flags, NULL, NULL);
 }
 
+static ssize_t receive_error(int fd, struct msghdr* m, int flags) {
+  struct sock s;
+  return sock_lookup(fd, &s) != 0 ? -1 : errors_receive(&s, m, flags);
+}
+
 ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags, struct sockaddr* from,
                          socklen_t* from_length) {
   ENTER();
   if (from != NULL && from_length == NULL) return fail(EFAULT);
-  const struct iovec one = {.iov_base = data, .iov_len = length};
+  struct iovec one = {.iov_base = data, .iov_len = length};
+  if ((flags & MSG_ERRQUEUE) != 0) {
+    struct msghdr m = {.msg_iov = &one, .msg_iovlen = 1, .msg_name = from};
+    m.msg_namelen = from != NULL ? *from_length : 0;
+    const ssize_t n = receive_error(fd, &m, flags);
+    if (n >= 0 && from != NULL) *from_length = m.msg_namelen;
+    return n;
+  }
   struct receiving o = {
       .it = {.vec = &one, .count = 1}, .flags = flags, .from = from, .from_length = from_length};
   return receive_message(&o, fd);
@@ -359,6 +371,7 @@ static void finish_message(const struct receiving* o, struct msghdr* m) {
 
 ssize_t postern_recvmsg(int fd, struct msghdr* m, int flags) {
   ENTER();
+  if ((flags & MSG_ERRQUEUE) != 0) return receive_error(fd, m, flags);
   struct shm_datagram header = {0}; /* length and port stay 0 if there is none */
   struct receiving o = message_of(m, &header, flags);
   const ssize_t n = receive_message(&o, fd);

@@ -192,7 +192,13 @@ static void on_update(struct context* c, struct channel* ch, const struct shm_ev
   store(&r->rx_tail, e->rx_tail);
   const bool acked = load_relaxed(&r->tx_acked) != e->tx_acked;
   if (acked) store(&r->tx_acked, e->tx_acked);
-  if ((e->flags & SHM_EV_ERROR) != 0) store(&r->error, e->error);
+  /* Of a datagram socket's slots any may hear of it; the socket is its primary. */
+  if (e->error != 0) {
+    store(&record_at(c, load_relaxed(&r->primary))->error, e->error);
+  }
+  if ((e->flags & SHM_EV_ERRQUEUE) != 0 && (load_relaxed(&r->flags) & R_STREAM) == 0) {
+    store(&r->errors_tail, e->value2);
+  }
   uint32_t set = 0;
   if ((e->flags & SHM_EV_CONNECTED) != 0) set |= R_CONNECTED;
   if ((e->flags & SHM_EV_EOF) != 0) set |= R_EOF;

@@ -20,7 +20,7 @@ void record_init(struct context* c, uint32_t index, uint32_t generation, uint32_
   store_relaxed(&r->error, 0);
   store_relaxed(&r->primary, index);
   store_relaxed(&r->sibling, NONE);
-  r->accept_head = r->accept_tail = NONE;
+  r->accept_head = r->accept_tail = (flags & R_STREAM) != 0 ? NONE : 0;
   store_relaxed(&r->accept_count, 0);
   store_relaxed(&r->rx_head, 0);
   store_relaxed(&r->rx_reported, 0);
@@ -45,6 +45,9 @@ void record_init(struct context* c, uint32_t index, uint32_t generation, uint32_
   memset(r->remote_address, 0, sizeof r->remote_address);
   r->local_port = r->remote_port = 0;
   memset(&r->options, 0, sizeof r->options);
+  store_relaxed(&r->ancillary, 0);
+  r->congestion = 0;
+  r->zone = 0;
   store(&r->generation, generation);
   store(&r->flags, flags);
 }

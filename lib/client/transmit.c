@@ -302,6 +302,7 @@ struct sending {
   int flags;
   struct iovec* span;         /* to reserve room instead of to send; NULL */
   struct shm_datagram header; /* datagram */
+  bool refused;               /* datagram: EMSGSIZE, and the daemon is to say so in the queue */
 };
 
 /* What stands in the way of sending: 0 nothing, EAGAIN wait, else the errno. */
@@ -416,9 +417,38 @@ static ssize_t finish(const struct sending* o, int rc) {
   return fail(rc);
 }
 
+/* IP_PMTUDISC_DO and PROBE: a datagram that no link carries is refused here; one that the path does
+ * not the daemon tells of later (SO_ERROR). */
+static bool too_long(const struct sending* o, bool v4) {
+  const struct record* r = o->s.record;
+  const struct shm_settings* all = o->s.context->settings;
+  if (r->options.mtu_discover - 1 < IP_PMTUDISC_DO || all == NULL || all->mtu == 0) return false;
+  return o->length + (v4 ? 28 : 48) > all->mtu;
+}
+
+/* Who wants errors in a queue finds one there when the call has failed: the daemon, which refuses
+ * the datagram too, writes it. */
+enum { ERROR_PATIENCE_NS = 100000000, ERROR_NAP_NS = 20000 };
+
+static int fail_with_error_queued(struct sending* o) {
+  struct context* c = o->s.context;
+  const int64_t deadline = now_ns() + ERROR_PATIENCE_NS;
+  while (!errors_there(c, o->s.index) && now_ns() < deadline && !check_daemon(c, false)) {
+    drain_all(c);
+    nanosleep(&(struct timespec){.tv_nsec = ERROR_NAP_NS}, NULL);
+  }
+  (void)exchange(&o->s.record->error, 0); /* told by this call */
+  return fail(EMSGSIZE);
+}
+
 static int prepare_datagram(struct sending* o, const struct sockaddr* to, socklen_t to_length) {
   struct shm_datagram* h = &o->header;
-  if (o->length > MAX_DATAGRAM) return fail(EMSGSIZE);
+  const bool queued =
+      errors_wanted(o->s.record) != 0 && o->s.record->options.mtu_discover - 1 >= IP_PMTUDISC_DO;
+  if (o->length > MAX_DATAGRAM) {
+    if (!queued) return fail(EMSGSIZE);
+    o->length = MAX_DATAGRAM; /* too long all the same */
+  }
   memset(h, 0, sizeof *h);
   h->length = (uint32_t)o->length;
   h->tos = o->s.record->options.tos;
@@ -433,6 +463,8 @@ static int prepare_datagram(struct sending* o, const struct sockaddr* to, sockle
   } else if ((f & R_CONNECTED) == 0) {
     return fail(EDESTADDRREQ);
   }
+  o->refused = too_long(o, address_is_v4(to != NULL ? h->address : o->s.record->remote_address));
+  if (o->refused && !queued) return fail(EMSGSIZE);
   return ensure_bound(&o->s);
 }
 
@@ -450,7 +482,8 @@ static ssize_t send_message(int fd, const struct msghdr* m, int flags) {
     const int error = ancillary_read(m, stream ? NULL : &o.header);
     if (error != 0) return fail(error);
   }
-  return finish(&o, send_all(&o));
+  const int rc = send_all(&o);
+  return rc == 0 && o.refused ? fail_with_error_queued(&o) : finish(&o, rc);
 }
 
 ssize_t postern_send(int fd, const void* data, size_t length, int flags) {

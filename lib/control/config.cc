@@ -23,7 +23,7 @@ namespace {
 // A document while it is read: the values, and where those stand that are checked together.
 struct VlanDraft {
   VlanConfig vlan;
-  Field section, name, mtu, ipv6;
+  Field section, name, mtu, ipv6, exception;
   std::vector<Field> addresses;
 };
 struct PortDraft {
@@ -133,6 +133,25 @@ constexpr Key<Ipv6Config> kIpv6[] = {
      [](const Field& f, Ipv6Config& d) { d.stable_ids = f.choice(kInterfaceIds) == 0; }},
 };
 
+void read_exceptions(const Field& f, ExceptionPathConfig& d) {
+  for (const Field& item : f.list()) {
+    for (ExceptionEntry& entry : read_exception(item)) d.allow.push_back(std::move(entry));
+  }
+}
+
+constexpr Key<ExceptionPathConfig> kException[] = {
+    {"tap", [](const Field& f, ExceptionPathConfig& d) { d.tap = read_word(f, 15); }, true},
+    {"allow", read_exceptions, true},
+    {"rate",
+     [](const Field& f, ExceptionPathConfig& d) {
+       d.rate = static_cast<uint32_t>(f.integer(1, 10'000'000));
+     }},
+    {"queue",
+     [](const Field& f, ExceptionPathConfig& d) {
+       d.queue = f.size(uint64_t{128} << 10, uint64_t{64} << 20);
+     }},
+};
+
 constexpr Key<VlanDraft> kVlan[] = {
     {"id",
      [](const Field& f, VlanDraft& d) { d.vlan.id = static_cast<uint16_t>(f.integer(1, 4094)); },
@@ -154,6 +173,12 @@ constexpr Key<VlanDraft> kVlan[] = {
        d.ipv6 = f;
        read_section<Ipv6Config>(f, kIpv6, d.vlan.ipv6);
      }},
+    {"exception",
+     [](const Field& f, VlanDraft& d) {
+       d.exception = f;
+       d.vlan.where = f.where();
+       read_section<ExceptionPathConfig>(f, kException, d.vlan.exception.emplace());
+     }},
 };
 
 void read_vlans(const Field& f, PortDraft& d) {
@@ -163,25 +188,6 @@ void read_vlans(const Field& f, PortDraft& d) {
     read_section<VlanDraft>(item, kVlan, vlan);
   }
 }
-
-void read_exceptions(const Field& f, ExceptionPathConfig& d) {
-  for (const Field& item : f.list()) {
-    for (ExceptionEntry& entry : read_exception(item)) d.allow.push_back(std::move(entry));
-  }
-}
-
-constexpr Key<ExceptionPathConfig> kException[] = {
-    {"tap", [](const Field& f, ExceptionPathConfig& d) { d.tap = read_word(f, 15); }, true},
-    {"allow", read_exceptions, true},
-    {"rate",
-     [](const Field& f, ExceptionPathConfig& d) {
-       d.rate = static_cast<uint32_t>(f.integer(1, 10'000'000));
-     }},
-    {"queue",
-     [](const Field& f, ExceptionPathConfig& d) {
-       d.queue = f.size(uint64_t{128} << 10, uint64_t{64} << 20);
-     }},
-};
 
 void read_exception_path(const Field& f, PortDraft& d) {
   d.exception = f;
@@ -570,14 +576,16 @@ void check_port_names(const Draft& d) {
 
 void check_taps(const Draft& d) {
   std::set<std::string_view> taps;
+  const auto check = [&](const std::optional<ExceptionPathConfig>& exception, const Field& field) {
+    if (!exception || taps.insert(exception->tap).second) return;
+    field.fail("another port has the tap \"" + exception->tap + '"', "give each port its own tap");
+  };
   for (const PortDraft& p : d.ports) {
-    if (!p.port.exception) continue;
-    const std::string& tap = p.port.exception->tap;
-    if (!taps.insert(tap).second) {
-      p.exception.fail("another port has the tap \"" + tap + '"', "give each port its own tap");
-    }
-    if (p.port.device.find(",iface=" + tap) != std::string::npos) {
-      p.exception.fail("tap \"" + tap + "\" is the interface of the port itself",
+    check(p.port.exception, p.exception);
+    for (const VlanDraft& v : p.vlans) check(v.vlan.exception, v.exception);
+    if (p.port.exception &&
+        p.port.device.find(",iface=" + p.port.exception->tap) != std::string::npos) {
+      p.exception.fail("tap \"" + p.port.exception->tap + "\" is the interface of the port itself",
                        "give the tap a name of its own");
     }
   }
@@ -739,11 +747,12 @@ std::vector<InterfaceEntry> interfaces_of(const std::vector<PortConfig>& ports) 
   std::vector<InterfaceEntry> all;
   for (size_t i = 0; i < ports.size(); ++i) {
     all.push_back({ports[i].name, ports[i].mtu, ports[i].addresses, static_cast<uint16_t>(i), 0,
-                   ports[i].ipv6});
+                   ports[i].ipv6, ports[i].exception, ports[i].where});
   }
   for (size_t i = 0; i < ports.size(); ++i) {
     for (const VlanConfig& v : ports[i].vlans) {
-      all.push_back({v.name, v.mtu, v.addresses, static_cast<uint16_t>(i), v.id, v.ipv6});
+      all.push_back({v.name, v.mtu, v.addresses, static_cast<uint16_t>(i), v.id, v.ipv6,
+                     v.exception, v.where});
     }
   }
   return all;
@@ -786,6 +795,7 @@ std::vector<std::string> config_keys() {
   add_keys<Ipv6Config>(keys, "ports[].vlans[].ipv6.", kIpv6);
   add_keys<Ipv6Config>(keys, "ports[].ipv6.", kIpv6);
   add_keys<ExceptionPathConfig>(keys, "ports[].exception.", kException);
+  add_keys<ExceptionPathConfig>(keys, "ports[].vlans[].exception.", kException);
   add_keys<RouteDraft>(keys, "routes[].", kRoute);
   add_keys<Draft>(keys, "neighbors.", kNeighbors);
   add_keys<NeighborDraft>(keys, "neighbors.permanent[].", kPermanentNeighbor);

@@ -32,15 +32,6 @@ struct Ipv6Config {
   bool stable_ids = true;  // RFC 7217; else from the MAC
 };
 
-// What carries a tag of IEEE 802.1Q on a port's wire: an interface of its own.
-struct VlanConfig {
-  uint16_t id = 0;   // 1..4094
-  std::string name;  // "wan0.100" unless given; unique among ports too
-  uint16_t mtu = 0;  // at most the port's
-  std::vector<Prefix> addresses;
-  Ipv6Config ipv6;
-};
-
 // What no socket wants and the kernel may have, by a tap on the same addresses.
 struct ExceptionEntry {
   std::string text;  // as written: "tcp/22", "ospf"
@@ -52,6 +43,17 @@ struct ExceptionPathConfig {
   std::vector<ExceptionEntry> allow;
   uint32_t rate = 10'000;      // packets a second from each worker
   uint64_t queue = 256 << 10;  // bytes, each way
+};
+
+// What carries a tag of IEEE 802.1Q on a port's wire: an interface of its own.
+struct VlanConfig {
+  uint16_t id = 0;   // 1..4094
+  std::string name;  // "wan0.100" unless given; unique among ports too
+  uint16_t mtu = 0;  // at most the port's
+  std::vector<Prefix> addresses;
+  std::optional<ExceptionPathConfig> exception;
+  Ipv6Config ipv6;
+  std::string where;  // "file:line:column", for errors that show only at start
 };
 
 struct PortConfig {
@@ -78,6 +80,8 @@ struct InterfaceEntry {
   uint16_t port = 0;  // position in ports
   uint16_t vlan = 0;  // 0: the port itself
   Ipv6Config ipv6;
+  std::optional<ExceptionPathConfig> exception{};
+  std::string where{};  // as of PortConfig
 };
 std::vector<InterfaceEntry> interfaces_of(const std::vector<PortConfig>& ports);
 

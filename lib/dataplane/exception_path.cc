@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 
 #include "base/checksum.h"
 #include "wire/arp.h"
@@ -103,11 +104,34 @@ bool ExceptionPath::pending() const noexcept {
   });
 }
 
+namespace {
+
+bool is_tagged(const RxPacket& packet) noexcept {
+  const auto& ethernet = *reinterpret_cast<const wire::EthernetHeader*>(packet.data);
+  return ethernet.type == be16(wire::ether_type::vlan);
+}
+
+// The parser has seen both headers.
+bool push_untagged(RecordRing& ring, const RxPacket& packet) noexcept {
+  constexpr size_t kMacs = 12, kTag = sizeof(wire::VlanTag);
+  std::byte* const to = ring.reserve(packet.length);
+  if (to == nullptr) return false;
+  std::memcpy(to, packet.data, kMacs);
+  std::memcpy(to + kMacs, packet.data + kMacs + kTag, packet.length - kMacs - kTag);
+  ring.commit(static_cast<uint32_t>(packet.length - kTag));
+  return true;
+}
+
+}  // namespace
+
 // On a worker.
 bool ExceptionPath::pass(void* opaque, const RxPacket& packet) noexcept {
   const Lane& lane = *static_cast<Lane*>(opaque);
   RecordRing& ring = *lane.path->ports_[packet.interface].to_kernel[lane.worker];
-  if (!ring.push({packet.data, packet.length})) return false;
+  if (!(is_tagged(packet) ? push_untagged(ring, packet)
+                          : ring.push({packet.data, packet.length}))) {
+    return false;
+  }
   lane.path->bell_.ring();
   return true;
 }

@@ -1,5 +1,7 @@
 // The way between the workers and the kernel's stack, which lives on the same addresses: for each
-// port a tap of the kernel's, and one thread that does all system calls on it.
+// port, and each VLAN of it, that has one a tap of the kernel's, and one thread that does all
+// system calls on them. Frames have no VLAN tag there; what "port" means here is an interface of
+// the stack's.
 //
 //   worker  --pass()-->  ring of (worker, port)  -->  thread  --write()-->  tap  -->  kernel
 //   port  <--  worker 0  <--  ring of the port  <--  thread  <--read()--  tap  <--  kernel

@@ -39,28 +39,33 @@ uint32_t longest_frame(const WorkerOptions& o) {
   return frame;
 }
 
-StackConfig stack_config(const WorkerOptions& o) {
+}  // namespace
+
+StackConfig Worker::Impl::stack_config() {
+  const WorkerOptions& o = options;
   StackConfig config = o.stack;
   config.owns_tuple = nullptr;
+  config.give_to_owner = nullptr;
   if (o.exception != nullptr) config.exception = o.exception->stack_config(o.index);
   if (o.count > 1) {
-    config.opaque = const_cast<WorkerOptions*>(&o);
+    config.opaque = this;
     config.owns_tuple = [](void* opaque, const Endpoint& local, const Endpoint& remote) {
-      const auto* options = static_cast<const WorkerOptions*>(opaque);
-      return owner_of(local, remote, options->count) == options->index;
+      const WorkerOptions& mine = static_cast<Impl*>(opaque)->options;
+      return owner_of(local, remote, mine.count) == mine.index;
+    };
+    config.give_to_owner = [](void* opaque, const RxPacket& whole) {
+      return static_cast<Impl*>(opaque)->give_whole(whole);
     };
   }
   return config;
 }
-
-}  // namespace
 
 Worker::Impl::Impl(Worker& w, const WorkerOptions& o)
     : worker(w),
       options(o),
       pool("tx-w" + std::to_string(o.index), pool_size(o), longest_frame(o),
            o.ports.empty() ? -1 : o.ports.front()->socket()),
-      stack(stack_config(options)),
+      stack(stack_config()),
       counters(stack.counters()),
       apps(stack, o.stack.max_apps),
       bell(o.mesh != nullptr ? o.mesh->bell(o.index) : own_bell.emplace()),

@@ -52,25 +52,25 @@ uint8_t type_of(const AppEvent& e) {
 }
 
 uint8_t flags_of(const AppEvent& e) {
-  return static_cast<uint8_t>((e.new_chain ? SHM_EV_NEW_CHAIN : 0) | (e.eof ? SHM_EV_EOF : 0) |
-                              (e.error != 0 ? SHM_EV_ERROR : 0) |
-                              (e.connected ? SHM_EV_CONNECTED : 0) |
-                              (e.has_mark ? SHM_EV_URGENT : 0));
+  return static_cast<uint8_t>(
+      (e.new_chain ? SHM_EV_NEW_CHAIN : 0) | (e.eof ? SHM_EV_EOF : 0) |
+      (e.error != 0 ? SHM_EV_ERROR : 0) | (e.connected ? SHM_EV_CONNECTED : 0) |
+      (e.has_mark ? SHM_EV_URGENT : 0) | (e.queued || e.soft_error != 0 ? SHM_EV_ERRQUEUE : 0));
 }
 
 // All but seq. Straight into the ring: an event put together elsewhere would be loaded again before
 // its parts have left the store buffer.
-void write_event(shm_event& out, const AppEvent& e) {
+void write_event(shm_event& out, const AppEvent& e, uint32_t error_tail) {
   const bool accept = e.type == AppEvent::Type::accept;
   out.type = type_of(e);
   out.flags = flags_of(e);
-  out.error = static_cast<uint16_t>(e.error);
+  out.error = static_cast<uint16_t>(e.error != 0 ? e.error : e.soft_error);
   out.slot = e.socket.slot;
   out.generation = e.socket.generation;
   out.rx_tail = e.rx_tail;
   out.tx_acked = e.tx_acked;
   out.value = accept ? e.new_slot : e.chain;
-  out.value2 = accept ? e.new_generation : e.mark;
+  out.value2 = accept ? e.new_generation : e.queued ? error_tail : e.mark;
 }
 
 uint32_t microseconds(Duration d) {
@@ -128,6 +128,26 @@ void write_figures(shm_figures& out, SocketRef socket, const TcpInfo& info) {
   out.busy = whole_microseconds(info.busy);
   out.limited_by_receiver = whole_microseconds(info.limited_by_receiver);
   out.limited_by_send_buffer = whole_microseconds(info.limited_by_send_buffer);
+}
+
+shm_error error_entry(const SocketError& e) {
+  static_assert(SocketError::kPayload == SHM_ERROR_PAYLOAD);
+  shm_error out{};
+  out.slot = e.socket.slot;
+  out.generation = e.socket.generation;
+  out.info = e.info;
+  out.error = e.error;
+  out.origin = e.origin;
+  out.type = e.type;
+  out.code = e.code;
+  out.ttl = e.ttl;
+  out.port = e.destination.port;
+  out.length = e.length;
+  out.zone = static_cast<uint16_t>(e.interface + 1);
+  std::memcpy(out.offender, e.offender.data(), sizeof out.offender);
+  std::memcpy(out.destination, e.destination.address.data(), sizeof out.destination);
+  std::memcpy(out.payload, e.payload.data(), e.length);
+  return out;
 }
 
 }  // namespace
@@ -338,6 +358,7 @@ uint32_t WorkerApps::publish() noexcept {
   blocked_ = false;
   uint32_t given = 0;
   if (stack_.wants_publish()) {
+    give_errors();
     stack_.publish(kEventsPerTurn, [this, &given](const AppEvent& event) {
       const bool taken = give_event(event);
       if (taken) {
@@ -353,6 +374,14 @@ uint32_t WorkerApps::publish() noexcept {
   return given;
 }
 
+void WorkerApps::give_errors() noexcept {
+  SocketError error;
+  while (stack_.take_error(&error)) {
+    const App& app = apps_[error.socket.app];
+    if (!app.gone && app.channel != nullptr) app.channel->push_error(error_entry(error));
+  }
+}
+
 bool WorkerApps::give_event(const AppEvent& event) noexcept {
   App& app = apps_[event.socket.app];
   if (app.gone || app.channel == nullptr) return true;  // nobody is there to read it
@@ -363,7 +392,7 @@ bool WorkerApps::give_event(const AppEvent& event) noexcept {
   }
   shm_event* const place = app.channel->event_place();
   if (place != nullptr) {
-    write_event(*place, event);
+    write_event(*place, event, app.channel->error_tail());
     app.channel->show_event();
   }
   return after_event(event.socket.app, app, place != nullptr, event.urgent) || app.gone;

@@ -75,6 +75,7 @@ class WorkerApps {
   int connect(App& app, SocketRef socket, Time now) noexcept;
   int send_datagram(App& app, SocketRef socket, const shm_command& command, Time now) noexcept;
   void answer(App& app, const shm_command& command, shm_event_type type, int error) noexcept;
+  void give_errors() noexcept;
   bool give_event(const AppEvent& event) noexcept;
   bool after_event(AppId id, App& app, bool taken, bool urgent) noexcept;
   void ring_doorbells() noexcept;

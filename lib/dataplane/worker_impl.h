@@ -54,6 +54,10 @@ struct Worker::Impl {
   size_t hand_over(uint16_t interface, rte_mbuf** packets, size_t n) noexcept;
   [[nodiscard]] rte_mbuf* teach_everyone(uint16_t interface, rte_mbuf* packet) noexcept;
   void give_to(uint32_t worker, rte_mbuf* packet) noexcept;
+  // What fragments have made, to the worker that owns the flow. False: it is nobody else's, or
+  // longer than a buffer.
+  [[nodiscard]] bool give_whole(const RxPacket& whole) noexcept;
+  [[nodiscard]] StackConfig stack_config();
   void deliver(rte_mbuf** packets, size_t n) noexcept;
   bool refill() noexcept;
   size_t send_whole(size_t at) noexcept;

@@ -1,5 +1,6 @@
 // From the device to the stack: burst, impairment, hand-over to the worker that owns the flow.
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "dataplane/edge.h"
@@ -107,6 +108,27 @@ void Worker::Impl::give_to(uint32_t other, rte_mbuf* packet) noexcept {
   }
   counters.add(Counter::handoff_packets);
   options.mesh->bell(other).ring();
+}
+
+bool Worker::Impl::give_whole(const RxPacket& whole) noexcept {
+  const uint32_t target = steer({whole.data, whole.length}, options.count);
+  if (target >= options.count || target == options.index) return false;
+  rte_mbuf* packet = rte_pktmbuf_alloc(pool.get());
+  if (packet == nullptr) return false;
+  if (whole.length > rte_pktmbuf_tailroom(packet)) {
+    rte_pktmbuf_free(packet);
+    return false;
+  }
+  std::memcpy(rte_pktmbuf_append(packet, static_cast<uint16_t>(whole.length)), whole.data,
+              whole.length);
+  packet->port = whole.interface == stack.loop() ? kLoopPort : options.ports[whole.interface]->id();
+  packet->ol_flags |= RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+  if (whole.vlan != 0) {
+    packet->ol_flags |= RTE_MBUF_F_RX_VLAN_STRIPPED;
+    packet->vlan_tci = whole.vlan;
+  }
+  give_to(target, packet);
+  return true;
 }
 
 uint32_t Worker::Impl::receive_handed_over() noexcept {

@@ -24,13 +24,7 @@ struct ArpOptions {
 // Answers for the addresses of an interface on that interface only, feeds the neighbor table, asks
 // whether addresses are free, announces them and defends them against another claimant.
 //
-// RFC 5227, and the tests in tests/unit/ip/arp_test.cc:
-//
-//   2.1    MUST test before use            ArpProbes.AddressIsOursAfterThreeQuestions
-//   2.1.1  conflicts while testing         ArpProbes.AnotherHost..., OurOwnProbe...
-//   2.1.1  MUST NOT be used after one      ArpProbes.AnotherHostThatHasIt...
-//   2.3    MUST announce, twice            Arp.AnnouncesEachAddressTwice,
-//   ArpProbes.AddressIsOurs... 2.4    defends, once in ten seconds    Arp.ConflictIsNamed...
+// What RFC 5227 demands, with the test of each: requirements/rfc5227.md.
 class ArpResponder {
  public:
   // Both must outlive this. The interfaces' addresses are ours already; others come by add().

@@ -31,15 +31,13 @@ int icmp6_errno(uint8_t type, uint8_t code) noexcept {
                                                    ECONNREFUSED, EACCES, EACCES};
   switch (type) {
     case wire::icmp6::unreachable:
-      return code < kUnreachable.size() ? kUnreachable[code] : 0;
+      return code < kUnreachable.size() ? kUnreachable[code] : EPROTO;
     case wire::icmp6::packet_too_big:
       return EMSGSIZE;
     case wire::icmp6::time_exceeded:
       return EHOSTUNREACH;
-    case wire::icmp6::parameter_problem:
-      return EPROTO;
-    default:
-      return 0;
+    default:  // RFC 4443 2.4 a: an error, whatever it is
+      return type < 128 ? EPROTO : 0;
   }
 }
 

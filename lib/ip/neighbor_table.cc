@@ -399,8 +399,9 @@ void NeighborTable::drop_held(uint32_t index) noexcept {
   while (entry.held_head != kNone) {
     const uint32_t held = entry.held_head;
     entry.held_head = held_[held].next;
-    free_held(held);
-    ++failed_frames_;
+    held_[held].next = kNone;
+    (failed_tail_ == kNone ? failed_head_ : held_[failed_tail_].next) = held;
+    failed_tail_ = held;
   }
   entry.held_tail = kNone;
   entry.held = 0;
@@ -430,7 +431,15 @@ bool NeighborTable::next_released(TxFrame* out) noexcept {
   return true;
 }
 
-uint32_t NeighborTable::take_failed_frames() noexcept { return std::exchange(failed_frames_, 0); }
+bool NeighborTable::next_failed(TxFrame* out) noexcept {
+  if (failed_lent_ != kNone) free_held(failed_lent_);
+  failed_lent_ = failed_head_;
+  if (failed_lent_ == kNone) return false;
+  failed_head_ = held_[failed_lent_].next;
+  if (failed_head_ == kNone) failed_tail_ = kNone;
+  *out = held_[failed_lent_].frame;
+  return true;
+}
 
 // ---- looking in ----
 

@@ -100,8 +100,9 @@ class NeighborTable {
   [[nodiscard]] Time next_deadline() const noexcept {
     return pending_.head == kNone ? kNever : entries_[pending_.head].deadline;
   }
-  // Frames lost because resolution failed, since the last call.
-  uint32_t take_failed_frames() noexcept;
+  // Next held frame that is lost because resolution failed; valid until the next call, which gives
+  // its place back.
+  bool next_failed(TxFrame* out) noexcept;
 
   // ---- learning ----
 
@@ -222,7 +223,9 @@ class NeighborTable {
   uint32_t used_ = 0;
   uint32_t incomplete_ = 0;
   uint32_t held_used_ = 0;
-  uint32_t failed_frames_ = 0;
+  uint32_t failed_head_ = kNone;  // held frames that are lost, through Held::next
+  uint32_t failed_tail_ = kNone;
+  uint32_t failed_lent_ = kNone;  // of them, given out by next_failed()
   List age_, learned_, pending_, probes_, settled_;
 };
 

@@ -5,25 +5,7 @@
 // Nothing here outlives what routers promised. The lists have fixed sizes; what does not fit is not
 // learned, so that a liar on the link costs no memory.
 //
-// Requirements on hosts, and the tests: tests/unit/ip/router_discovery_test.cc and nd_test.cc,
-// tests/unit/wire/router_test.cc, tests/unit/stack/router_test.cc
-//
-//   RFC 4861 6.1.2  invalid advertisements are discarded         Advertisement.*
-//            6.3.4  a router of lifetime 0 is none RouterDiscovery.RouterOfLifetimeZero... 6.3.4
-//            prefixes on link, until they expire          RouterDiscovery.PrefixesAreOnLink...
-//            6.3.4  MTU, hop limit, reachable and retrans time   RouterDiscovery.Parameters...
-//            6.3.5  expired routers are used no more             RouterDiscovery.RoutersExpire
-//            6.3.6  routers that answer are preferred RouterDiscovery.ARouterThatDoesNot... 6.3.7
-//            solicitations, until an answer comes         RouterDiscovery.Asks... 7.2.5  who is no
-//            router any more is used no more    Routers.OneThatIsARouterNoMore... 8.1    invalid
-//            redirects are discarded              Redirect.* 8.3    only of the router in use
-//            Routers.RedirectsOfOthers...
-//   RFC 4862 5.5.3  which prefixes make addresses, lifetimes     RouterDiscovery.Autonomous...,
-//   Lifetime...
-//            5.5.4  deprecated addresses are avoided             Nd.Deprecated...
-//   RFC 7217        identifiers are stable and not to be traced  RouterDiscovery.Stable...
-//            6      another one after a conflict RouterDiscovery.ConflictMakesAnother...
-//   RFC 7559        solicitations slow down and do not end       RouterDiscovery.Asks...
+// What the RFCs demand of a host here, with the test of each: requirements/rfc4861.md, rfc4862.md.
 #pragma once
 
 #include <array>

@@ -44,6 +44,7 @@ Channel::Channel(AppSegment& segment, uint32_t index) {
   sockets_ = reinterpret_cast<shm_socket*>(daemon + r.sockets);
   figures_ = reinterpret_cast<shm_figures*>(daemon + r.figures);
   rx_pool_ = daemon + r.rx_pool;
+  errors_ = reinterpret_cast<shm_error*>(daemon + r.errors);
   rx_units_ = static_cast<uint32_t>(o.rx_pool_bytes / SHM_CHUNK_UNIT);
   worker_doorbell_ = impl.wake_worker.at(index).ours.get();
   client_doorbell_ = impl.wake_client.at(index).ours.get();
@@ -158,6 +159,19 @@ bool Channel::push_event(const shm_event& event) noexcept {
               reinterpret_cast<const unsigned char*>(&event) + kBody, sizeof event - kBody);
   show_event();
   return true;
+}
+
+// ---- errors ----
+
+// A reader that sees any word of the new entry sees seq 0, or index + 1, when it looks once more.
+void Channel::push_error(const shm_error& error) noexcept {
+  shm_error* const entry = errors_ + (error_index_ & (SHM_ERRORS - 1));
+  __atomic_store_n(&entry->seq, 0, __ATOMIC_RELAXED);
+  __atomic_thread_fence(__ATOMIC_RELEASE);
+  constexpr size_t kBody = sizeof error.seq;
+  std::memcpy(reinterpret_cast<unsigned char*>(entry) + kBody,
+              reinterpret_cast<const unsigned char*>(&error) + kBody, sizeof error - kBody);
+  __atomic_store_n(&entry->seq, ++error_index_, __ATOMIC_RELEASE);
 }
 
 // ---- sleep ----

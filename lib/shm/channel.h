@@ -59,6 +59,13 @@ class Channel {
   void arm() noexcept;
   void disarm() noexcept;
 
+  // ---- errors ----
+
+  // Takes the next place of the ring of errors, whatever it holds. `seq` is this call's business.
+  void push_error(const shm_error& error) noexcept;
+  // Index after the last error: SHM_EV_ERRQUEUE's value2.
+  [[nodiscard]] uint32_t error_tail() const noexcept { return error_index_; }
+
   // ---- memory ----
   [[nodiscard]] std::byte* rx_pool() const noexcept;
   [[nodiscard]] uint32_t rx_units() const noexcept;
@@ -119,6 +126,8 @@ class Channel {
   shm_figures* figures_;
   std::byte* rx_pool_;
   uint32_t rx_units_;
+  shm_error* errors_;
+  uint32_t error_index_ = 0;  // next error to write
   int worker_doorbell_;
   int client_doorbell_;
   const AppRights* rights_ = nullptr;

@@ -46,7 +46,7 @@ class Layout {
   uint64_t end_;
 };
 
-constexpr uint32_t kDaemonRegions = 5;  // per channel
+constexpr uint32_t kDaemonRegions = 6;  // per channel
 constexpr uint32_t kClientRegions = 5;
 
 void check(const SegmentOptions& o) {
@@ -153,6 +153,7 @@ std::unique_ptr<AppSegment> AppSegment::create(const SegmentOptions& options) {
     r.sockets = daemon.add(SHM_REGION_SOCKETS, c, uint64_t{o.slots} * sizeof(shm_socket));
     r.rx_pool = daemon.add(SHM_REGION_RX_POOL, c, o.rx_pool_bytes);
     r.figures = daemon.add(SHM_REGION_FIGURES, c, sizeof(shm_figures));
+    r.errors = daemon.add(SHM_REGION_ERRORS, c, SHM_ERRORS * sizeof(shm_error));
     r.control_c = client.add(SHM_REGION_CHANNEL_CLIENT, c, sizeof(shm_channel_client));
     r.commands =
         client.add(SHM_REGION_COMMAND_RING, c, uint64_t{o.command_entries} * sizeof(shm_command));
@@ -171,6 +172,7 @@ std::unique_ptr<AppSegment> AppSegment::create(const SegmentOptions& options) {
     impl.daemon.fault_in(r.events, uint64_t{o.event_entries} * sizeof(shm_event));
     impl.daemon.fault_in(r.rx_pool, o.rx_pool_bytes);
     impl.daemon.fault_in(r.figures, sizeof(shm_figures));
+    impl.daemon.fault_in(r.errors, SHM_ERRORS * sizeof(shm_error));
     impl.client.fault_in(r.control_c, sizeof(shm_channel_client));
     impl.client.fault_in(r.commands, uint64_t{o.command_entries} * sizeof(shm_command));
   }

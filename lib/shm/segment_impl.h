@@ -53,7 +53,7 @@ struct Doorbell {
 
 struct AppSegment::Impl {
   struct Regions {  // offsets of one channel's regions
-    uint64_t control_d = 0, events = 0, sockets = 0, rx_pool = 0, figures = 0;
+    uint64_t control_d = 0, events = 0, sockets = 0, rx_pool = 0, figures = 0, errors = 0;
     uint64_t control_c = 0, commands = 0, requests = 0, tx_pool = 0, scratch = 0;
   };
   MemoryFile daemon;

@@ -219,7 +219,11 @@ void StackCore::advance(Time now) noexcept {
   }
   if (neighbors_.next_deadline() <= now) {
     neighbors_.advance(now);
-    counters.drop(Drop::neighbor_unreachable, neighbors_.take_failed_frames());
+    TxFrame lost;
+    while (neighbors_.next_failed(&lost)) {
+      counters.drop(Drop::neighbor_unreachable);
+      tell_unreachable(lost);
+    }
   }
   neighbors_settled();
   if (routers_.next_deadline() <= now && routers_.advance(now)) neighbors_.forget_handles();

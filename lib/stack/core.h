@@ -12,6 +12,7 @@
 //   operations.cc  what applications ask for
 //   sockets.cc     life of sockets and applications
 //   events.cc      what applications are told
+//   error_queue.cc what is told of single datagrams: IP_RECVERR
 //   inspect.cc     looking in
 #pragma once
 
@@ -106,6 +107,9 @@ class StackCore {
   void event_taken(Socket& socket, const AppEvent& event) noexcept;
   [[nodiscard]] Socket* next_touched(Socket& socket, bool taken) noexcept;
   [[nodiscard]] bool wants_publish() const noexcept;
+
+  // ---- error_queue.cc ----
+  [[nodiscard]] bool take_error(SocketError* error) noexcept;
 
   // ---- inspect.cc ----
   size_t list_sockets(uint64_t* cursor, std::span<SocketInfo> out) const noexcept;
@@ -233,7 +237,7 @@ class StackCore {
   [[nodiscard]] bool answers_kernel(const ParsedPacket& parsed) const noexcept {
     return exceptions_ != nullptr && policy_of(parsed) != nullptr && foreign(key_of_packet(parsed));
   }
-  Drop pass(const RxPacket& packet, bool answer) noexcept;
+  Drop pass(const RxPacket& packet, const ParsedPacket& parsed, bool answer) noexcept;
 
   // ---- fragment_input.cc ----
   Drop fragment_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
@@ -271,8 +275,14 @@ class StackCore {
   Drop icmp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
   Drop icmp_echo(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
   Drop icmp_error(const RxPacket& packet, const ParsedPacket& parsed, int error) noexcept;
-  Drop icmp_error_tcp(const wire::QuotedPacket& quoted, uint32_t mtu, int error) noexcept;
-  Drop icmp_error_udp(const wire::QuotedPacket& quoted, uint32_t mtu, int error) noexcept;
+  // What an ICMP error says: an errno value, and the MTU with EMSGSIZE.
+  struct IcmpReport {
+    int error = 0;
+    uint32_t mtu = 0;
+  };
+  Drop icmp_error_tcp(const wire::QuotedPacket& quoted, const IcmpReport& report) noexcept;
+  Drop icmp_error_udp(const RxPacket& packet, const ParsedPacket& parsed,
+                      const wire::QuotedPacket& quoted, const IcmpReport& report) noexcept;
   Drop icmp_echo_in_fragments(const RxPacket& packet, const ParsedPacket& parsed,
                               const IpAddress& source, uint32_t rest) noexcept;
   void icmp_port_unreachable(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
@@ -283,7 +293,17 @@ class StackCore {
     uint16_t interface = 0;
     uint8_t type = 0;
     uint8_t code = 0;
+    uint32_t rest = 0;  // pointer of a parameter problem
   };
+  // What nobody here understands, told to its sender: RFC 8200 4, RFC 4443 3.4, RFC 1122 3.2.2.1.
+  void tell_problem(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  void tell_short_first_fragment(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  void tell_unknown_protocol(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  // From the IP header to the end of the packet, in what may be quoted.
+  [[nodiscard]] static std::span<const std::byte> ip_packet(const RxPacket& packet,
+                                                            const ParsedPacket& parsed) noexcept {
+    return {packet.data + parsed.l3_offset, packet.length - parsed.l3_offset};
+  }
   // About a packet of `remote`, given from its IP header.
   void send_icmp_error(const IcmpError& error, std::span<const std::byte> about) noexcept;
 
@@ -474,12 +494,29 @@ class StackCore {
   void detach_some() noexcept;
 
   // ---- events.cc ----
-  void tell(Socket& socket, uint8_t bits) noexcept;
+  void tell(Socket& socket, uint16_t bits) noexcept;
   void tell_error(Socket& socket, int error) noexcept;
   void make_ready(Socket& socket) noexcept {
     if (!static_cast<ListNode<ReadyTag>&>(socket).is_linked()) ready_.push_back(socket);
   }
   void tell_acked(Socket& socket, uint32_t acked, uint32_t outstanding) noexcept;
+  // ---- error_queue.cc ----
+  // Whether the socket wants errors of datagrams to `remote` in its queue.
+  [[nodiscard]] static bool wants_errors(const Socket& socket, const IpAddress& remote) noexcept {
+    return (socket.receive_errors & (remote.is_v4() ? 1 : 2)) != 0;
+  }
+  // An error of its own, SO_EE_ORIGIN_LOCAL: EMSGSIZE with the MTU that rules.
+  void queue_local_error(UdpSocket& socket, const Endpoint& remote, int error,
+                         uint32_t mtu) noexcept;
+  void queue_icmp_error(UdpSocket& socket, const RxPacket& packet, const ParsedPacket& parsed,
+                        const wire::QuotedPacket& quoted, const IcmpReport& report) noexcept;
+  void queue_error(UdpSocket& socket, SocketError& error) noexcept;
+  // The neighbor of a datagram does not answer (RFC 4861 7.2.2, RFC 1122 2.4): told as a router
+  // would.
+  void tell_unreachable(const TxFrame& lost) noexcept;
+  // IP_RECVERR of TCP: what does not end the connection is told all the same, at once.
+  void tell_soft_error(TcpSocket& socket, const wire::QuotedPacket& quoted, int error) noexcept;
+
   [[nodiscard]] bool accept_event(const Socket& socket, AppEvent* event) const noexcept;
   [[nodiscard]] static uint32_t tx_acked_of(const Socket& socket) noexcept;
 
@@ -568,6 +605,13 @@ class StackCore {
   size_t batch_size_ = 0;
   IntrusiveList<Socket, ReadyTag> dead_;
   IntrusiveList<TcpSocket, ChildTag> time_wait_;  // oldest first
+  // Errors of this turn, of all sockets; bounded, what is more is lost.
+  struct ErrorQueue {
+    static constexpr size_t kRoom = 32;
+    std::array<SocketError, kRoom> entries;
+    size_t count = 0;
+    size_t taken = 0;
+  } errors_;
   // A segment longer than a frame, being cut up.
   struct Cut {
     TcpSocket* socket = nullptr;

@@ -5,7 +5,7 @@
 
 namespace postern {
 
-void StackCore::tell(Socket& socket, uint8_t bits) noexcept {
+void StackCore::tell(Socket& socket, uint16_t bits) noexcept {
   // A socket that its application has closed has one thing left to say.
   if (!socket.owned || (socket.closed && (bits & news::released) == 0)) return;
   socket.news |= bits;
@@ -50,7 +50,8 @@ bool StackCore::next_event(Socket& socket, AppEvent* event) noexcept {
   event->socket = {socket.app, socket.slot, socket.generation};
   event->urgent = (socket.news & news::urgent) != 0;
   if ((socket.news & news::accept) != 0) return accept_event(socket, event);
-  constexpr uint8_t kUpdate = news::update | news::eof | news::connected | news::error | news::mark;
+  constexpr uint16_t kUpdate =
+      news::update | news::eof | news::connected | news::error | news::mark | news::queued;
   if ((socket.news & kUpdate) == 0) {
     if ((socket.news & news::released) == 0) return false;
     event->type = AppEvent::Type::released;
@@ -60,6 +61,10 @@ bool StackCore::next_event(Socket& socket, AppEvent* event) noexcept {
   event->eof = (socket.news & news::eof) != 0;
   event->connected = (socket.news & news::connected) != 0;
   event->error = (socket.news & news::error) != 0 ? socket.error : 0;
+  if ((socket.news & news::queued) != 0) {
+    event->queued = socket.kind == SocketKind::udp;
+    event->soft_error = event->queued ? 0 : socket.error;
+  }
   event->rx_tail = socket.rx.tail();
   event->tx_acked = tx_acked_of(socket);
   if ((socket.news & news::mark) != 0) {
@@ -82,7 +87,7 @@ bool StackCore::accept_event(const Socket& socket, AppEvent* event) const noexce
 void StackCore::event_taken(Socket& socket, const AppEvent& event) noexcept {
   switch (event.type) {
     case AppEvent::Type::accept:
-      socket.news &= static_cast<uint8_t>(~news::accept);
+      socket.news &= static_cast<uint16_t>(~news::accept);
       leave_listener(static_cast<TcpSocket&>(socket));
       if (socket.news == news::urgent) socket.news = 0;
       return;

@@ -26,18 +26,17 @@ std::unique_ptr<StackCore::Exceptions> StackCore::make_exceptions(const Exceptio
   return exceptions;
 }
 
-// The tap carries what the port itself does, without VLAN tags.
 const ExceptionPolicy* StackCore::policy_of(const ParsedPacket& p) const noexcept {
   const auto& interfaces = exceptions_->config.interfaces;
-  return p.vlan == 0 && p.interface < interfaces.size() ? interfaces[p.interface].policy : nullptr;
+  return p.interface < interfaces.size() ? interfaces[p.interface].policy : nullptr;
 }
 
 Drop StackCore::except_packet(const RxPacket& packet, const ParsedPacket& p,
                               Drop otherwise) noexcept {
   const ExceptionPolicy* const policy = policy_of(p);
   if (policy == nullptr) return otherwise;
-  if (foreign(conversation_of(packet, p))) return pass(packet, true);
-  return policy->allows(p.protocol, p.destination_port) ? pass(packet, false) : otherwise;
+  if (foreign(conversation_of(packet, p))) return pass(packet, p, true);
+  return policy->allows(p.protocol, p.destination_port) ? pass(packet, p, false) : otherwise;
 }
 
 Drop StackCore::except_error(const RxPacket& packet, const ParsedPacket& p) noexcept {
@@ -45,21 +44,23 @@ Drop StackCore::except_error(const RxPacket& packet, const ParsedPacket& p) noex
   if (policy == nullptr) return Drop::icmp_ignored;
   const wire::QuotedPacket q = wire::parse_icmp_quote(packet, p);
   const FlowKey key(q.destination, q.destination_port, q.source, q.source_port, q.protocol);
-  if (foreign(key)) return pass(packet, true);
+  if (foreign(key)) return pass(packet, p, true);
   const bool allowed = policy->allows(q.protocol, q.source_port) || policy->allows(p.protocol, 0);
-  return allowed ? pass(packet, false) : Drop::icmp_ignored;
+  return allowed ? pass(packet, p, false) : Drop::icmp_ignored;
 }
 
 void StackCore::except_answer(const RxPacket& packet, const ParsedPacket& p) noexcept {
   if (exceptions_ == nullptr || !config_.speaks_for_host || policy_of(p) == nullptr) return;
-  if (const Drop drop = pass(packet, true); drop != Drop::none) counters.drop(drop);
+  if (const Drop drop = pass(packet, p, true); drop != Drop::none) counters.drop(drop);
 }
 
-Drop StackCore::pass(const RxPacket& packet, bool answer) noexcept {
-  Exceptions::Limits& limits = exceptions_->limits[packet.interface];
+Drop StackCore::pass(const RxPacket& packet, const ParsedPacket& p, bool answer) noexcept {
+  Exceptions::Limits& limits = exceptions_->limits[p.interface];
   if (!(answer ? limits.answers : limits.unasked).take(now_)) return Drop::exception_rate_limited;
   const ExceptionConfig& config = exceptions_->config;
-  if (!config.pass(config.opaque, packet)) return Drop::exception_queue_full;
+  RxPacket passed = packet;
+  passed.interface = p.interface;  // that of its tag
+  if (!config.pass(config.opaque, passed)) return Drop::exception_queue_full;
   counters.add(Counter::exception_rx);
   return Drop::none;
 }

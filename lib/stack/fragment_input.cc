@@ -5,11 +5,24 @@
 #include "wire/parse.h"
 
 namespace postern {
+namespace {
+
+// RFC 6980 5: neighbor discovery does not come in fragments.
+bool is_neighbor_discovery(const ParsedPacket& p) {
+  const auto type = static_cast<uint8_t>(p.source_port >> 8);
+  return type >= wire::icmp6::router_solicitation && type <= wire::icmp6::redirect;
+}
+
+}  // namespace
 
 Drop StackCore::fragment_input(const RxPacket& packet, const ParsedPacket& p) noexcept {
   std::span<std::byte> whole;
-  const Drop drop = reassembler_.add(p, wire::read_fragment(packet, p), now_, &whole);
+  const wire::Fragment fragment = wire::read_fragment(packet, p);
+  const Drop drop = reassembler_.add(p, fragment, now_, &whole);
   counters.drop(Drop::ip_fragment_memory, reassembler_.take_displaced());
+  if (drop == Drop::ip_fragment_tiny && p.is_v6 && fragment.offset == 0) {
+    tell_short_first_fragment(packet, p);
+  }
   if (drop != Drop::none) return drop;
   counters.add(Counter::ip_fragments_rx);
   if (whole.empty()) return Drop::none;
@@ -32,11 +45,16 @@ Drop StackCore::whole_input(const ParsedPacket& p, std::span<std::byte> whole) n
   wire::parse_any(joined, &q);
   if (q.drop != Drop::none) return q.drop;
   if (q.fragment) return Drop::ip6_bad_extension;  // fragments of a fragment
+  if (q.is_v6 && q.kind == PacketKind::icmp && is_neighbor_discovery(q)) return Drop::nd_malformed;
   if (q.kind != PacketKind::tcp) return dispatch(joined, q, kNoFlow);
   const Endpoint local{q.destination, q.destination_port};
   const Endpoint remote{q.source, q.source_port};
   if (config_.owns_tuple != nullptr && !config_.owns_tuple(config_.opaque, local, remote)) {
-    return Drop::ip_fragment_foreign;
+    joined.interface = interfaces_[p.interface].port;
+    joined.vlan = interfaces_[p.interface].vlan;
+    const bool given =
+        config_.give_to_owner != nullptr && config_.give_to_owner(config_.opaque, joined);
+    return given ? Drop::none : Drop::ip_fragment_foreign;
   }
   return dispatch(joined, q, flows_.find(FlowKey(remote, local, q.protocol), key_of()));
 }

@@ -9,6 +9,7 @@
 #include "stack/core.h"
 #include "wire/build.h"
 #include "wire/nd.h"
+#include "wire/problem.h"
 
 namespace postern {
 namespace {
@@ -127,13 +128,14 @@ Drop StackCore::icmp_error(const RxPacket& packet, const ParsedPacket& p, int er
     mtu = mtu_plateau(total.host());
   }
   if (quoted.protocol == static_cast<uint8_t>(Protocol::udp)) {
-    return icmp_error_udp(quoted, mtu, error);
+    return icmp_error_udp(packet, p, quoted, {error, mtu});
   }
   if (quoted.protocol != static_cast<uint8_t>(Protocol::tcp)) return Drop::icmp_ignored;
-  return icmp_error_tcp(quoted, mtu, error);
+  return icmp_error_tcp(quoted, {error, mtu});
 }
 
-Drop StackCore::icmp_error_tcp(const wire::QuotedPacket& quoted, uint32_t mtu, int error) noexcept {
+Drop StackCore::icmp_error_tcp(const wire::QuotedPacket& quoted,
+                               const IcmpReport& report) noexcept {
   const FlowKey key({quoted.destination, quoted.destination_port},
                     {quoted.source, quoted.source_port}, quoted.protocol);
   const uint32_t flow = flows_.find(key, key_of());
@@ -142,10 +144,11 @@ Drop StackCore::icmp_error_tcp(const wire::QuotedPacket& quoted, uint32_t mtu, i
   if (socket.network_done) return Drop::icmp_ignored;
   counters.add(Counter::icmp_rx);
   TcpContext& ctx = tcp_context(socket);
-  if (error != EMSGSIZE) {
-    socket.tcp.on_icmp_error(ctx, error, quoted.tcp_seq);
+  if (report.error != EMSGSIZE) {
+    socket.tcp.on_icmp_error(ctx, report.error, quoted.tcp_seq);
+    tell_soft_error(socket, quoted, report.error);
   } else if (socket.tcp.in_flight(quoted.tcp_seq)) {
-    lower_path_mtu(quoted.destination, mtu, socket.interface);
+    lower_path_mtu(quoted.destination, report.mtu, socket.interface);
     apply_path_mtu(socket, ctx);
   } else {
     return Drop::icmp_ignored;
@@ -165,22 +168,29 @@ void StackCore::lower_path_mtu(const IpAddress& destination, uint32_t mtu,
 
 // RFC 1122 4.1.3.3: only a connected socket can be told whom the error is about. The path's MTU
 // concerns all of them.
-Drop StackCore::icmp_error_udp(const wire::QuotedPacket& quoted, uint32_t mtu, int error) noexcept {
+// With IP_RECVERR the queue says whom, so that then all hear of it.
+Drop StackCore::icmp_error_udp(const RxPacket& packet, const ParsedPacket& p,
+                               const wire::QuotedPacket& quoted,
+                               const IcmpReport& report) noexcept {
   const Endpoint local{quoted.source, quoted.source_port};
   const Endpoint remote{quoted.destination, quoted.destination_port};
   const uint32_t index = udp_table_.find(local, remote).socket;
   if (index == UdpTable::kNone) return Drop::icmp_ignored;
-  const bool connected = udp_table_.binding(index).remote == remote;
-  if (error == EMSGSIZE) {
+  UdpSocket& socket = udp_[index];
+  const bool wanted = wants_errors(socket, remote.address);
+  const bool told = udp_table_.binding(index).remote == remote || wanted;
+  if (report.error == EMSGSIZE) {
     NextHop hop;
     if (next_hop(quoted.destination, kNoInterface, &hop) != 0) return Drop::icmp_ignored;
-    lower_path_mtu(quoted.destination, mtu, hop.interface);
-  } else if (!connected) {
+    lower_path_mtu(quoted.destination, report.mtu, hop.interface);
+  } else if (!told) {
     return Drop::icmp_ignored;
   }
   counters.add(Counter::icmp_rx);
-  const bool quiet = error == EMSGSIZE && udp_[index].mtu_discover == MtuDiscover::dont;
-  if (connected && !quiet) tell_error(udp_[index], error);
+  const bool quiet = report.error == EMSGSIZE && socket.mtu_discover == MtuDiscover::dont;
+  if (!told || quiet) return Drop::none;
+  if (wanted) queue_icmp_error(socket, packet, p, quoted, report);
+  tell_error(socket, report.error);
   return Drop::none;
 }
 
@@ -195,6 +205,37 @@ void StackCore::icmp_port_unreachable(const RxPacket& packet, const ParsedPacket
                    p.is_v6 ? wire::icmp6::unreachable : wire::icmp4::unreachable,
                    p.is_v6 ? wire::icmp6::port : wire::icmp4::port},
                   {packet.data + p.l3_offset, available});
+}
+
+// To a group it is answered from the interface's own address (RFC 4443 2.2).
+void StackCore::tell_problem(const RxPacket& packet, const ParsedPacket& p) noexcept {
+  const wire::Problem problem = wire::ipv6_problem(packet, p);
+  if (!problem.told || p.source.is_any() || p.source.is_multicast() || forged(p)) return;
+  const bool to_group = p.destination.is_multicast();
+  if (to_group ? check_many(p) != Drop::none : !interfaces_.is_local(p.destination)) return;
+  if (!to_group && p.mac_destination.is_multicast()) return;
+  const IpAddress* const from =
+      to_group ? interfaces_.select_source(p.source, p.interface) : &p.destination;
+  if (from == nullptr) return;
+  send_icmp_error(
+      {*from, p.source, p.interface, wire::icmp6::parameter_problem, problem.code, problem.pointer},
+      ip_packet(packet, p));
+}
+
+// RFC 8200 4.5, RFC 7112: not even the transport header is in it.
+void StackCore::tell_short_first_fragment(const RxPacket& packet, const ParsedPacket& p) noexcept {
+  if (!icmp_error_allowed(p.source, p.destination) || p.mac_destination.is_multicast()) return;
+  send_icmp_error({p.destination, p.source, p.interface, wire::icmp6::parameter_problem,
+                   wire::icmp6::first_fragment},
+                  ip_packet(packet, p));
+}
+
+void StackCore::tell_unknown_protocol(const RxPacket& packet, const ParsedPacket& p) noexcept {
+  if (p.is_v6) return tell_problem(packet, p);
+  if (!icmp_error_allowed(p.source, p.destination) || p.mac_destination.is_multicast()) return;
+  send_icmp_error(
+      {p.destination, p.source, p.interface, wire::icmp4::unreachable, wire::icmp4::protocol},
+      ip_packet(packet, p));
 }
 
 void StackCore::send_icmp_error(const IcmpError& error, std::span<const std::byte> about) noexcept {
@@ -212,7 +253,7 @@ void StackCore::send_icmp_error(const IcmpError& error, std::span<const std::byt
                             .dont_fragment = false,
                             .id = ++ip_id_,
                             .payload_length = static_cast<uint32_t>(kIcmpHeader + quote)});
-  wire::write_icmp(l4, error.type, error.code, 0);
+  wire::write_icmp(l4, error.type, error.code, error.rest);
   const uint32_t sum = copy_and_checksum(l4 + kIcmpHeader, about.data(), quote);
   wire::finish_checksum(l4, kIcmpHeader, sum, quote, error.local, error.remote,
                         icmp_protocol(is_v6));

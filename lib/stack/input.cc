@@ -39,7 +39,11 @@ void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
   }
   for (size_t i = 0; i < n; i += std::exchange(run_.count, 1)) {
     ParsedPacket& p = parsed[i];
-    if (p.drop == Drop::none) p.drop = check_link(p);
+    if (p.drop == Drop::none) {
+      p.drop = check_link(p);
+    } else if (p.drop == Drop::ip6_bad_extension && check_link(p) == Drop::none) {
+      tell_problem(packets[i], p);
+    }
     if (p.drop == Drop::none) {
       const uint32_t flow = position[i] == kNoPosition ? kNoFlow : flows[position[i]];
       const uint8_t next = position[i + 1];
@@ -103,6 +107,8 @@ Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t
   const bool again = known_udp_.is_for(p);                 // that destination is ours
   if (!again && !interfaces_.is_local(p.destination)) return dispatch_to_many(packet, p);
   if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
+  // RFC 1122 3.3.6. ICMP looks for itself.
+  if (p.mac_destination.is_multicast() && p.kind != PacketKind::icmp) return Drop::eth_not_ours;
   // Neighbor discovery has use for it: it is how a second owner of an address shows.
   if (p.kind != PacketKind::icmp && forged(p)) return Drop::ip_source_ours;
   if (again) return udp_deliver(udp_[known_udp_.socket], packet, p);
@@ -115,8 +121,11 @@ Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t
     case PacketKind::icmp:
       return icmp_input(packet, p);
     default:
-      return group_input(packet, p);
+      break;
   }
+  const Drop drop = group_input(packet, p);
+  if (drop == Drop::ip_unknown_protocol) tell_unknown_protocol(packet, p);
+  return drop;
 }
 
 }  // namespace postern

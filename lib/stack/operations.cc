@@ -335,6 +335,11 @@ int set_ip_option(T& socket, SocketOption option, uint32_t value) {
     socket.ttl = static_cast<uint8_t>(value);
     return 0;
   }
+  if (option == SocketOption::receive_errors) {
+    if (value > 3) return EINVAL;
+    socket.receive_errors = static_cast<uint8_t>(value);
+    return 0;
+  }
   return ENOPROTOOPT;
 }
 

@@ -39,13 +39,15 @@ inline constexpr uint8_t error = 16;
 inline constexpr uint8_t released = 32;  // told last
 inline constexpr uint8_t urgent = 64;    // ring the doorbell
 inline constexpr uint8_t mark = 128;     // urgent data of TCP
+inline constexpr uint16_t queued =
+    256;  // UDP: an error in the queue; TCP: one that does not end it
 }  // namespace news
 
 struct Socket : ListNode<ReadyTag>, ListNode<TouchedTag>, ListNode<AppTag> {
   explicit Socket(SocketKind kind_) noexcept : kind(kind_) {}
 
   SocketKind kind;
-  uint8_t news = 0;
+  uint16_t news = 0;
   bool want_tx = false;  // a writer waits for tx_acked to move; as the last SEND said
   bool closed = false;   // by the application, or it is gone
   bool read_shutdown = false;
@@ -55,7 +57,8 @@ struct Socket : ListNode<ReadyTag>, ListNode<TouchedTag>, ListNode<AppTag> {
   bool in_batch = false;      // listed to be settled at the end of the burst
   bool owned = false;         // counts in an application
   uint16_t app = kNoApp;
-  uint16_t error = 0;  // errno value, with news::error
+  uint16_t error = 0;          // errno value, with news::error, and with news::queued of TCP
+  uint8_t receive_errors = 0;  // SocketOption::receive_errors
   uint32_t slot = UINT32_MAX;
   uint32_t generation = 0;
   uint32_t told_rx_tail = 0;

@@ -29,6 +29,7 @@ enum class SocketOption : uint16_t {
   group_others = 20,     // 0 or 1, IP_MULTICAST_ALL
   group_interface = 21,  // index plus 1, 0: the routes decide
   pacing_rate = 22,      // of TCP: bytes a second, 0 off
+  receive_errors = 23,   // bits: 1 errors of IPv4, 2 of IPv6
 };
 
 }  // namespace postern

@@ -73,6 +73,7 @@ const GroupTable& Stack::groups() const noexcept { return core_->groups(); }
 
 void Stack::set_routes(const RouteTable* routes) noexcept { core_->set_routes(routes); }
 
+bool Stack::take_error(SocketError* error) noexcept { return core_->take_error(error); }
 bool Stack::wants_publish() const noexcept { return core_->wants_publish(); }
 Socket* Stack::first_touched() noexcept { return core_->first_touched(); }
 bool Stack::next_event(Socket& socket, AppEvent* event) noexcept {

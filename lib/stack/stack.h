@@ -112,7 +112,8 @@ struct ExceptionConfig {
   };
   std::vector<Interface> interfaces;            // by index; may be shorter than the interfaces
   const ForeignFlows* conversations = nullptr;  // what the kernel has begun; null: no exceptions
-  // Takes a copy of the packet; false: no room.
+  // Takes a copy of the packet, whose interface is that of its VLAN tag, if it has one; false: no
+  // room.
   bool (*pass)(void* opaque, const RxPacket& packet) noexcept = nullptr;
   void* opaque = nullptr;
 };
@@ -138,6 +139,10 @@ struct StackConfig {
   // A worker among several picks outgoing ports whose replies come back to itself: returns true
   // for a tuple that this worker owns. Null: every tuple. Called on connect only.
   bool (*owns_tuple)(void* opaque, const Endpoint& local, const Endpoint& remote) = nullptr;
+  // Fragments meet by their addresses alone; what they make may be another worker's flow. Takes a
+  // copy of the whole packet, as its port would have received it, to that worker; false: it cannot.
+  // Null: nobody can.
+  bool (*give_to_owner)(void* opaque, const RxPacket& whole) = nullptr;
   void* opaque = nullptr;
 };
 
@@ -150,6 +155,8 @@ struct AppEvent {
   bool connected = false;
   bool urgent = false;  // ring the doorbell if armed; otherwise it may wait for the next one
   int error = 0;        // errno value
+  bool queued = false;  // UDP: take_error() has given errors of this socket
+  int soft_error = 0;   // TCP: errno value of an error that does not end the connection
   SocketRef socket;
   uint32_t rx_tail = 0;
   uint32_t tx_acked = 0;
@@ -158,6 +165,24 @@ struct AppEvent {
   uint32_t chain = 0;           // first unit of the new chain
   uint32_t new_slot = 0;        // accept
   uint32_t new_generation = 0;  // accept
+};
+
+// What the network, or the stack itself, says of a datagram that was sent: ip(7), IP_RECVERR.
+struct SocketError {
+  static constexpr uint8_t kLocal = 1, kIcmp = 2, kIcmp6 = 3;  // SO_EE_ORIGIN_*
+  static constexpr size_t kPayload = 68;
+  SocketRef socket;
+  uint16_t error = 0;  // errno value
+  uint8_t origin = kLocal;
+  uint8_t type = 0;  // of the ICMP message
+  uint8_t code = 0;
+  uint8_t ttl = 0;         // as the message arrived
+  uint16_t interface = 0;  // that it came by
+  uint16_t length = 0;     // of the payload
+  uint32_t info = 0;       // MTU, with EMSGSIZE; pointer of a parameter problem
+  IpAddress offender;      // any: we ourselves
+  Endpoint destination;    // of the datagram
+  std::array<std::byte, kPayload> payload;
 };
 
 // What shm_socket shows of a socket.
@@ -297,6 +322,10 @@ class Stack {
     }
   }
   [[nodiscard]] bool wants_publish() const noexcept;
+  // Errors for the queues of sockets that want them (SocketOption::receive_errors). To be taken
+  // before publish(), whose events tell of them; kept for one turn, up to a number: what is more is
+  // lost, as the kernel's are where the receive buffer is full.
+  [[nodiscard]] bool take_error(SocketError* error) noexcept;
 
   // ---- looking in. Not for every turn. ----
   [[nodiscard]] Counters& counters() noexcept;

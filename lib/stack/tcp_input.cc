@@ -97,7 +97,7 @@ Drop StackCore::tcp_unmatched(const RxPacket& packet, const ParsedPacket& p,
     const Drop excepted = except(packet, p, Drop::tcp_no_socket);
     if (excepted != Drop::tcp_no_socket) return excepted;
   } else {
-    if (!syn && answers_kernel(p)) return pass(packet, true);
+    if (!syn && answers_kernel(p)) return pass(packet, p, true);
     if ((segment.flags & tcp_flag::rst) != 0) return Drop::tcp_no_socket;
     Listener& listener = listeners_[index];
     if (syn) return tcp_passive_open(listener, p, segment, 0, false);

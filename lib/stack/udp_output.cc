@@ -128,6 +128,9 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
   const uint32_t total = kUdpHeader + item.length;
   const bool whole = item.sent == 0 && total <= mtu - (is_v6 ? 40U : 20U);
   if (!whole && discover >= MtuDiscover::only) {
+    if (wants_errors(socket, item.remote.address)) {
+      queue_local_error(socket, item.remote, EMSGSIZE, mtu);
+    }
     tell_error(socket, EMSGSIZE);
     return false;
   }

@@ -103,6 +103,13 @@ struct Ipv6Extension {
 };
 static_assert(sizeof(Ipv6Extension) == 8);
 
+namespace next_header {
+inline constexpr uint8_t hop_by_hop = 0, routing = 43, fragment = 44, none = 59,
+                         destination_options = 60;
+}
+
+inline constexpr int kMaxExtensions = 8;  // headers of a packet that are walked
+
 // RFC 8200 4.5
 struct Ipv6Fragment {
   uint8_t next_header;
@@ -164,6 +171,8 @@ inline constexpr uint8_t unreachable = 1, packet_too_big = 2, time_exceeded = 3,
                          neighbor_solicitation = 135, neighbor_advertisement = 136, redirect = 137;
 // Codes of unreachable.
 inline constexpr uint8_t no_route = 0, admin_prohibited = 1, address = 3, port = 4;
+// Codes of parameter_problem; the last: RFC 7112.
+inline constexpr uint8_t field = 0, next_header = 1, option = 2, first_fragment = 3;
 }  // namespace icmp6
 
 // Kinds of TCP options (RFC 9293 3.1, RFC 7323, RFC 2018).

@@ -188,12 +188,6 @@ Drop parse_ipv4(Frame& f) {
 
 // ---- IPv6 ----
 
-namespace next_header {
-constexpr uint8_t hop_by_hop = 0, routing = 43, fragment = 44, destination_options = 60;
-}
-
-constexpr int kMaxExtensions = 8;
-
 // RFC 8200 4.2. Unknown options are skipped where their type allows it; the others, and a jumbo
 // length, make the packet unacceptable.
 bool ipv6_options_acceptable(Cursor options) {
@@ -379,7 +373,11 @@ void read_quoted_ports(Cursor cursor, QuotedPacket* quoted) {
   if (!has_ports) return;
   quoted->source_port = static_cast<uint16_t>(ports->host() >> 16);
   quoted->destination_port = static_cast<uint16_t>(ports->host());
-  if (quoted->protocol == static_cast<uint8_t>(Protocol::tcp)) quoted->tcp_seq = seq->host();
+  if (quoted->protocol == static_cast<uint8_t>(Protocol::tcp)) {
+    quoted->tcp_seq = seq->host();
+  } else {
+    quoted->payload = cursor.rest();
+  }
 }
 
 QuotedPacket quoted_ipv4(Cursor cursor) {

@@ -25,6 +25,8 @@ namespace postern::wire {
 // - A fragment has kind by its protocol, l4_offset = payload_offset = first byte of its data; the
 //   IPv6 fragment header is the 8 bytes before. An IPv6 atomic fragment (RFC 6946) is no fragment.
 // - arp: read_arp() (wire/arp.h) has its fields; sender IP 0.0.0.0 is a probe (RFC 5227).
+// - ip6_bad_extension: link, interface, addresses and l3_offset are valid all the same, and
+//   wire/problem.h says what its sender is to be told.
 // - icmp: source_port = type << 8 | code; payload begins after the 8-byte header.
 // - kind other with drop none: an IP protocol that has no parser; `protocol` says which.
 [[nodiscard]] ParsedPacket parse(const RxPacket& packet) noexcept;
@@ -65,6 +67,7 @@ struct QuotedPacket {
   uint16_t source_port = 0;  // TCP and UDP only
   uint16_t destination_port = 0;
   uint32_t tcp_seq = 0;
+  std::span<const std::byte> payload{};  // UDP only: what is quoted of it
 };
 // `parsed` has kind icmp. Bounds-checked; fragments other than the first are not understood.
 [[nodiscard]] QuotedPacket parse_icmp_quote(const RxPacket& packet,

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The table of RFC 9293's requirements in lib/tcp/README.md, made from the tests.
+"""What RFCs demand, with the test beside it: tables made from lists and from the tests.
 
-requirements.py ROOT           checks: every MUST, SHLD and REC has a test or a reason, every number
+requirements.py ROOT           checks: every requirement but a MAY has a test or a reason, every number
                                that a test names exists, every packet script names a section of an
-                               RFC in its heading, and the table in the README is this one
-requirements.py ROOT --write   writes the table
+                               RFC in its heading, and the tables are these
+requirements.py ROOT --write   writes the tables
 
-A test names what it proves in a comment: "// proves: MUST-13, SHLD-4" in a packet script or above a
+tests/script/rfc9293.txt makes the one in lib/tcp/README.md, each tests/requirements/rfcN.txt
+lib/ip/requirements/rfcN.md. A test names what it proves in a comment: "// proves: MUST-13, SHLD-4" in a packet script or above a
 TEST, "# proves: ..." above a system test's function.
 """
 import pathlib
@@ -72,17 +73,50 @@ def heading(script):
     return " ".join(lines)
 
 
-def table(requirements, proven):
-    lines = [BEGIN, "| RFC 9293 | section | what | proven by |", "|---|---|---|---|"]
+def table(requirements, proven, name="RFC 9293"):
+    lines = [f"| {name} | section | what | proven by |", "|---|---|---|---|"]
     for number, (section, text, reason) in requirements.items():
         tests = ", ".join(f"`{test}`" for test in proven.get(number, []))
         lines.append(f"| {number} | {section} | {text} | {tests or (reason and 'not: ' + reason) or 'no'} |")
-    return "\n".join(lines + [END])
+    return "\n".join(lines)
+
+
+class Tables:
+    """What is made: checked against the files, or written."""
+
+    def __init__(self, root, proven):
+        self.root, self.proven, self.wrong = root, proven, []
+        self.write = "--write" in sys.argv
+
+    def compare(self, path, old, new):
+        if old == new:
+            return
+        if self.write:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(new)
+        else:
+            self.wrong.append(f"{path.relative_to(self.root)} is stale: requirements.py ROOT --write")
+
+    def part_of(self, path, requirements):
+        text = path.read_text()
+        old = text[text.index(BEGIN):text.index(END) + len(END)]
+        new = "\n".join([BEGIN, table(requirements, self.proven), END])
+        self.compare(path, text, text.replace(old, new))
+
+    def whole(self, source, requirements):
+        """The first line of the list is the title."""
+        title = source.read_text().splitlines()[0].lstrip("# ")
+        path = self.root / f"lib/ip/requirements/{source.stem}.md"
+        text = "\n".join([f"# {title}", "", f"Made by tests/script/requirements.py from {source.name}.",
+                          "", table(requirements, self.proven, "number"), ""])
+        self.compare(path, path.read_text() if path.exists() else "", text)
 
 
 def main():
     root = pathlib.Path(sys.argv[1])
-    requirements = listed(root / "tests/script/rfc9293.txt")
+    tcp = listed(root / "tests/script/rfc9293.txt")
+    lists = {path: listed(path) for path in sorted((root / "tests/requirements").glob("rfc*.txt"))}
+    requirements = {n: r for one in [tcp, *lists.values()] for n, r in one.items()}
     proven = proofs(root / "tests")
     wrong = [f"{n}: no such requirement, but {', '.join(t)} names it"
              for n, t in proven.items() if n not in requirements]
@@ -94,14 +128,11 @@ def main():
     wrong += [f"{script.relative_to(root)}: its heading names no section of an RFC"
               for script in sorted((root / "tests/script").glob("*/*.pkt"))
               if not SECTION.search(heading(script))]
-    readme = root / "lib/tcp/README.md"
-    text = readme.read_text()
-    new = table(requirements, proven)
-    old = text[text.index(BEGIN):text.index(END) + len(END)]
-    if "--write" in sys.argv:
-        readme.write_text(text.replace(old, new))
-    elif old != new:
-        wrong.append("the table in lib/tcp/README.md is stale: requirements.py ROOT --write")
+    tables = Tables(root, proven)
+    tables.part_of(root / "lib/tcp/README.md", tcp)
+    for source, one in lists.items():
+        tables.whole(source, one)
+    wrong += tables.wrong
     print("\n".join(wrong) or f"{len(proven)} of {len(requirements)} requirements have tests")
     return 1 if wrong else 0
 

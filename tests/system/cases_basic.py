@@ -7,6 +7,7 @@ from harness import LINUX, POSTERN, WIRE, case, note, receive_exactly, receive_t
 from pattern import Pattern
 
 
+# proves: 4443-20
 @case(needs=("ping",))
 def ping_of_several_sizes(world):
     world.start()

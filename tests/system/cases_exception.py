@@ -1,4 +1,5 @@
 """The kernel beside Postern: programs of the kernel's sockets on the very addresses of a port."""
+import errno
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import threading
 import time
 
+import cases_vlan
 from cases_ipv6 import mac_of
 from cases_malformed import drop_counts
 from harness import LINUX, POSTERN, WIRE, case, note, receive_exactly, run, spawn, wait_until
@@ -275,3 +277,28 @@ def bird_speaks_ospf(world):
     wait_until(lambda: "10.1.0.0/16" in here("show", "route"), 40, "the route of the Linux end")
     wait_until(lambda: "10.2.0.0/16" in there("show", "route"), 20, "the route of the other end")
     assert "Full" in here("show", "ospf", "neighbors")
+
+
+@case(seconds=240, needs=("sshd", "ssh", "ssh-keygen"))
+def sshd_on_a_vlan(world):
+    """The tap of a VLAN has its addresses, and frames without its tag; other tags have no kernel."""
+    world.beyond("sysctl", "-qw", "net.ipv4.ip_local_port_range=61000 65535")
+    world.beyond("ip", "link", "set", "lo", "up")
+    cases_vlan.start(world, exceptions={100: {"tap": TAP, "allow": ["tcp/22"]}})
+    world.example("echo", "--tcp", "7", "--udp", "7", "--address", "::")
+    world.wait_listening(7)
+    _, ssh = start_sshd(world)
+    net4, net6 = cases_vlan.TAGS[100]
+    for address in (f"{net4}.2", f"{net6}:2"):
+        assert run(*ssh, f"root@{address}", "echo", "hello $SSH_CONNECTION").split()[0] == "hello"
+        with socket.create_connection((address, 7), timeout=20) as sock:
+            sock.sendall(b"both at once")
+            assert receive_exactly(sock, 12) == b"both at once"
+    assert figures(world)["port"] == f"{WIRE}.100" and figures(world)["to_kernel"] > 20
+    for address in (POSTERN, f"{cases_vlan.TAGS[4094][0]}.2"):
+        with socket.socket() as sock:
+            assert sock.connect_ex((address, 22)) == errno.ECONNREFUSED, address
+    # And what the kernel begins leaves by the tag.
+    for address in (f"{net4}.1", f"{net6}:1"):
+        text = world.beyond("ping", "-n", "-c", "3", "-i", "0.2", "-W", "2", address)
+        assert "3 received" in text, text

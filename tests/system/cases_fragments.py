@@ -8,7 +8,8 @@ import time
 
 from cases_ipv6 import LINUX6, POSTERN6, Frames6, serve6, settled6, start6, udp6
 from cases_malformed import drop_counts
-from harness import LINUX, POSTERN, WIRE, case, note, run, wait_until
+from cases_path_mtu import start as start_path
+from harness import HERE, LINUX, POSTERN, WIRE, case, note, run, wait_until
 from pattern import Pattern
 from spoiled_frames import checksum
 
@@ -77,6 +78,34 @@ def several_workers_put_fragments_together(world):
             assert sock.recv(70000) == data
     text = run("ping", "-n", "-q", "-M", "dont", "-c", 3, "-i", "0.2", "-W", 2, "-s", 5000, POSTERN6)
     assert "0% packet loss" in text, text
+
+
+@case(seconds=180)
+def streams_in_fragments_reach_their_worker(world):
+    """A host far away does not set DF, and the router between cuts its segments: put together by the worker
+    of their addresses, they go to that of their connection."""
+    cores = sorted(os.sched_getaffinity(0))
+    far = start_path(world, mtu=1500, device=f"net_pcap0,iface={WIRE}",
+                     workers={"cores": cores[-2:], "idle": "adaptive"})
+    run("ip", "route", "add", f"{POSTERN}/32", "dev", WIRE, "mtu", "lock", 1000)
+    far.run("sysctl", "-qw", "net.ipv4.ip_no_pmtu_disc=1")
+    world.serve_echo()
+    program = ("import socket, sys\n"
+               "sys.path.insert(0, sys.argv[1])\n"
+               "from pattern import Pattern\n"
+               "from harness import receive_exactly\n"
+               "data = Pattern().bytes(60000)\n"
+               f"socks = [socket.create_connection(('{POSTERN}', 7), timeout=20) for _ in range(8)]\n"
+               "for sock in socks:\n"
+               "    sock.sendall(data)\n"
+               "    assert receive_exactly(sock, len(data)) == data\n")
+    far.run("python3", "-c", program, HERE, timeout=60)
+    total = world.show("stats")["total"]
+    note(f"{total['ip_reassembled']} segments put together")
+    assert total["ip_reassembled"] > 100, total["ip_reassembled"]
+    assert drop_counts(world).get("ip_fragment_foreign", 0) == 0
+    shares = [row["tcp_rx_segments"] for row in world.show("stats")["workers"]]
+    assert all(shares), shares
 
 
 # ---- what no honest host sends ----

@@ -13,6 +13,7 @@ def state(world):
     return world.show("link")[0]["address_states"][f"{POSTERN}/24"]
 
 
+# proves: 5227-1
 @case(seconds=60, needs=("arping",))
 def an_address_is_asked_for_before_it_is_used(world):
     world.start(neighbors=PROBED)
@@ -25,6 +26,7 @@ def an_address_is_asked_for_before_it_is_used(world):
     assert "3 received" in run("ping", "-n", "-c", "3", "-i", "0.2", POSTERN)
 
 
+# proves: 5227-5
 @case(seconds=60, needs=("arping",))
 def an_address_that_somebody_has_is_left_to_them(world):
     """The Linux end has it on another interface, and answers for it."""

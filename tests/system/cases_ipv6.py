@@ -63,6 +63,7 @@ def mac_of(text):
 
 # ---- neighbor discovery ----
 
+# proves: 4443-20
 @case(needs=("ping",))
 def ping_of_several_sizes(world):
     start6(world)
@@ -72,6 +73,7 @@ def ping_of_several_sizes(world):
         assert " 5 received, 0% packet loss" in text, text
 
 
+# proves: 4443-7, 4862-1
 @case(needs=("ping",))
 def ping_of_the_link_local_address_and_of_all_nodes(world):
     start6(world)
@@ -119,6 +121,7 @@ def new_mac_of_the_peer_is_learned(world):
     assert row["mac"] == "02:00:00:00:77:01", row
 
 
+# proves: 4861-30
 @case(seconds=60)
 def silent_neighbor_becomes_failed(world):
     """RFC 4861 7.3.3: probes go unanswered, the entry says so, and it comes back."""
@@ -146,6 +149,7 @@ def silent_neighbor_becomes_failed(world):
         wait_until(answered, 15, "the neighbor is reachable again")
 
 
+# proves: 4862-6, 4862-7
 @case
 def address_that_the_kernel_has_is_a_duplicate(world):
     """RFC 4862 5.4: an address that somebody has does not become ours."""
@@ -199,6 +203,7 @@ def udp_from_application_to_linux(world):
     assert app.result() == {"good": count}
 
 
+# proves: 4443-15
 @case
 def closed_udp_port_is_refused(world):
     start6(world)

@@ -48,8 +48,9 @@ class Far:
 
 def start(world, **sections):
     far = Far(sections.pop("mtu", NARROW))
+    device = sections.pop("device", f"net_af_packet0,iface={WIRE}")
     run("ip", "addr", "add", f"{LINUX6}/64", "dev", WIRE, "nodad")
-    world.start(ports=[{"name": WIRE, "device": f"net_af_packet0,iface={WIRE}",
+    world.start(ports=[{"name": WIRE, "device": device,
                         "addresses": [f"{POSTERN}/24", f"{POSTERN6}/64"]}],
                 routes=[{"to": "0.0.0.0/0", "via": LINUX}, {"to": "::/0", "via": LINUX6}], **sections)
     wait_until(lambda: set(world.show("link")[0]["address_states"].values()) == {"preferred"}, 10,
@@ -61,6 +62,7 @@ def counters(world):
     return world.show("stats")["total"]
 
 
+# proves: 8201-7
 @case(seconds=90, needs=("curl",))
 def download_through_a_narrow_link(world):
     """Segments are too big for a link in the middle, a router says so, and the transfer goes on in
@@ -194,6 +196,7 @@ def set_far_mtu(far, mtu):
     far.run("ip", "link", "set", "far0", "mtu", mtu)
 
 
+# proves: 8504-8
 @case(seconds=90, alone=True)
 def black_hole_that_comes_and_goes(world):
     """RFC 4821: a link becomes narrow, and the router says nothing. The stream goes on in smaller

@@ -59,6 +59,7 @@ def router():
     return re.search(r"inet6 (fe80:[0-9a-f:]+)/", text).group(1)
 
 
+# proves: 4862-13
 @case(seconds=120, needs=("radvd",))
 def radvd_gives_an_address_and_a_way_out(world):
     start(world)

@@ -38,13 +38,15 @@ def add_tags(tags):
     return names
 
 
-def start(world, sections=None, **more):
+def start(world, sections=None, exceptions=None, **more):
+    """`exceptions`: {tag: exception}."""
     names = add_tags(TAGS)
     for tag, (net4, net6) in TAGS.items():
         run("ip", "addr", "add", f"{net4}.1/24", "dev", names[tag])
         run("ip", "addr", "add", f"{net6}:1/64", "dev", names[tag], "nodad")
     port = {"name": WIRE, "device": f"net_af_packet0,iface={WIRE}", "addresses": [f"{POSTERN}/24"],
-            "vlans": [{"id": tag, "addresses": [f"{net4}.2/24", f"{net6}:2/64"]}
+            "vlans": [{"id": tag, "addresses": [f"{net4}.2/24", f"{net6}:2/64"],
+                       **({"exception": exceptions[tag]} if tag in (exceptions or {}) else {})}
                       for tag, (net4, net6) in TAGS.items()], **more}
     world.start(ports=[port], **(sections or {}))
 

@@ -148,7 +148,8 @@ TEST_F(ConfigTest, EveryValueArrives) {
       "     ipv6: {accept_ra: true, interface_ids: eui64},\n"
       "     exception: {tap: t0, allow: [tcp/22, udp/500-600, icmp, ip/112], rate: 7, queue: "
       "1MiB}}\n"
-      "  - {name: b, device: 'net_memif0,role=server', addresses: [198.51.100.1/30]}\n"
+      "  - {name: b, device: 'net_memif0,role=server', addresses: [198.51.100.1/30],\n"
+      "     vlans: [{id: 7, addresses: [10.7.0.1/24], exception: {tap: t7, allow: [tcp/179]}}]}\n"
       "routes: [{to: default, via: 192.0.2.254}, {to: 203.0.113.0/24, port: b, metric: 7}]\n"
       "neighbors: {reachable: 5s, entries: 64, permanent: [\n"
       "  {address: 198.51.100.2, mac: '02:00:00:00:00:06'},\n"
@@ -191,6 +192,10 @@ TEST_F(ConfigTest, EveryValueArrives) {
   EXPECT_EQ(e.allow[3].protocol, IPPROTO_ICMPV6);
   EXPECT_EQ(e.allow[4].protocol, 112);
   EXPECT_FALSE(c.ports[1].exception);
+  ASSERT_EQ(c.ports[1].vlans.size(), 1u);
+  ASSERT_TRUE(c.ports[1].vlans[0].exception);
+  EXPECT_EQ(c.ports[1].vlans[0].exception->tap, "t7");
+  EXPECT_EQ(interfaces_of(c.ports).at(2).exception->allow.at(0).first, 179);
   ASSERT_EQ(c.routes.size(), 2u);
   EXPECT_EQ(c.routes[0].to, (Prefix{IpAddress::v4(0), 0}));
   EXPECT_EQ(c.routes[0].via, IpAddress::v4(0xc00002fe));

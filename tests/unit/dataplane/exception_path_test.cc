@@ -102,6 +102,16 @@ TEST_F(ExceptionPathTest, PacketsOfAllWorkersReachTheKernel) {
   EXPECT_EQ(path->figures(1).to_kernel, 2u);
 }
 
+// The tap of a VLAN carries its frames without the tag.
+TEST_F(ExceptionPathTest, TagsAreTakenOff) {
+  const Frame plain = udp(kPeerAddress, kOurAddress, 1, 2);
+  Frame tagged = plain;
+  const std::byte tag[] = {std::byte{0x81}, std::byte{0}, std::byte{0}, std::byte{100}};
+  tagged.insert(tagged.begin() + 12, std::begin(tag), std::end(tag));
+  ASSERT_TRUE(pass(tagged));
+  EXPECT_EQ(to_kernel(), plain);
+}
+
 TEST_F(ExceptionPathTest, ChecksumsThatNobodyComputedAreCompleted) {
   const Frame right = udp(kPeerAddress, kOurAddress, 1, 2);
   Frame frame = right;

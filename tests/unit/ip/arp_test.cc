@@ -31,6 +31,7 @@ class Arp : public ::testing::Test {
   Time now{10s};
 };
 
+// proves: 5227-10
 TEST_F(Arp, AnswersForItsOwnAndLearnsTheAsker) {
   const auto a = request("10.0.0.2", "10.0.0.1");
   EXPECT_EQ(a.drop, Drop::none);
@@ -60,6 +61,7 @@ TEST_F(Arp, SendersOffTheLinkAreNotLearned) {
   EXPECT_EQ(neighbors.size(), 0u);
 }
 
+// proves: 5227-8, 5227-9
 TEST_F(Arp, ConflictIsNamedAndRefutedOnceInTenSeconds) {
   auto a = request("10.0.0.1", "10.0.0.1");
   EXPECT_EQ(a.drop, Drop::arp_conflict);
@@ -83,6 +85,7 @@ TEST_F(Arp, OnlyAnAnswerToOurQuestionMakesReachable) {
   EXPECT_EQ(neighbors.view(h.index, now).state, NeighborState::reachable);
 }
 
+// proves: 5227-7
 TEST_F(Arp, AnnouncesEachAddressTwice) {
   ArpResponder::Announcement out;
   int n = 0;
@@ -121,6 +124,7 @@ class ArpProbes : public Arp {
   bool is_ours() { return interfaces.is_local(ip("10.0.0.50")); }
 };
 
+// proves: 5227-1, 5227-2, 5227-3, 5227-6, 5227-7
 TEST_F(ArpProbes, AddressIsOursAfterThreeQuestions) {
   const Time begin = now;
   const auto sent = pass(12s);
@@ -149,6 +153,7 @@ TEST_F(ArpProbes, TentativeAddressIsNotAnsweredFor) {
   EXPECT_FALSE(is_ours());
 }
 
+// proves: 5227-4, 5227-5
 TEST_F(ArpProbes, AnotherHostThatHasItKeepsIt) {
   pass(2s);
   const auto a =
@@ -161,6 +166,7 @@ TEST_F(ArpProbes, AnotherHostThatHasItKeepsIt) {
   EXPECT_FALSE(request("10.0.0.2", "10.0.0.50").send);
 }
 
+// proves: 5227-4
 TEST_F(ArpProbes, AnotherHostThatAsksForItToo) {
   pass(2s);
   EXPECT_EQ(request("0.0.0.0", "10.0.0.50").drop, Drop::arp_conflict);
@@ -168,6 +174,7 @@ TEST_F(ArpProbes, AnotherHostThatAsksForItToo) {
   EXPECT_EQ(state(), AddressState::duplicate);
 }
 
+// proves: 5227-4
 TEST_F(ArpProbes, OurOwnProbeComingBackIsNoConflict) {
   pass(2s);
   EXPECT_EQ(request("0.0.0.0", "10.0.0.50", kOurs).drop, Drop::arp_not_for_us);

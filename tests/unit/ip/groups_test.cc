@@ -291,6 +291,7 @@ TEST_F(Groups, AnotherWorkerSpeaks) {
 
 // ---- queries: RFC 3376 5.2 ----
 
+// proves: 1122-31
 TEST_F(Groups, GeneralQueryIsAnsweredWithinItsTimeForAllGroups) {
   change(Change::join, 1);
   change(Change::allow, 1, kOther, source(1));
@@ -401,6 +402,7 @@ TEST_F(Groups, ChangingTheVersionForgetsWhatWasPending) {
 
 // ---- MLD ----
 
+// proves: 8504-12
 TEST_F(Groups, Ipv6SaysTheSame) {
   EXPECT_EQ(change(Change::join, 1, kGroup6), 0);
   EXPECT_EQ(said_within(2s), (Texts{"TO_EX ff15::77", "TO_EX ff15::77"}));

@@ -67,6 +67,7 @@ class Nd : public ::testing::Test {
 
 // ---- duplicate detection ----
 
+// proves: 4861-28, 4862-2, 4862-3
 TEST_F(Nd, AddressIsOursAfterNobodyAnsweredOneProbe) {
   EXPECT_TRUE(due().empty()) << "the first probe waits a random time";
   const Time first = nd->next_deadline();
@@ -94,12 +95,14 @@ TEST_F(Nd, AddressIsOursAfterNobodyAnsweredOneProbe) {
   EXPECT_EQ(nd->next_deadline(), kNever);
 }
 
+// proves: 4862-4
 TEST_F(Nd, TentativeAddressIsNotAnsweredFor) {
   due();
   EXPECT_FALSE(solicit(kOwn, "fe80::2").send);
   EXPECT_EQ(state("fe80::2"), NeighborState::free);
 }
 
+// proves: 4862-4
 TEST_F(Nd, AnotherHostThatAlsoWantsItMakesItADuplicate) {
   due();
   EXPECT_EQ(solicit(kOwn, "::", false).drop, Drop::nd_conflict);
@@ -108,6 +111,7 @@ TEST_F(Nd, AnotherHostThatAlsoWantsItMakesItADuplicate) {
   EXPECT_FALSE(interfaces.is_local(ip(kOwn)));
 }
 
+// proves: 4862-6, 4862-7
 TEST_F(Nd, AnotherHostThatHasItMakesItADuplicate) {
   due();
   EXPECT_EQ(advertise(kOwn, kTheirs, false, true).drop, Drop::nd_conflict);
@@ -115,6 +119,7 @@ TEST_F(Nd, AnotherHostThatHasItMakesItADuplicate) {
   EXPECT_EQ(nd->view(0).state, AddressState::duplicate);
 }
 
+// proves: 4862-5
 TEST_F(Nd, OurOwnProbeComingBackIsNoConflict) {
   due();
   EXPECT_EQ(solicit(kOwn, "::", false, kOurs).drop, Drop::nd_not_for_us);
@@ -124,6 +129,7 @@ TEST_F(Nd, OurOwnProbeComingBackIsNoConflict) {
 
 // ---- addresses that come and go ----
 
+// proves: 6724-4, 4862-10
 TEST_F(Nd, DeprecatedAddressesAreAvoidedAndAnsweredFor) {
   settle();
   nd->reserve(4);
@@ -149,6 +155,7 @@ class NdAtOnce : public Nd {
   NdAtOnce() : Nd({.probes = 0, .seed = 5}) {}
 };
 
+// proves: 4862-12
 TEST_F(NdAtOnce, AddressIsOursFromTheStart) {
   EXPECT_TRUE(interfaces.is_local(ip(kOwn)));
   EXPECT_EQ(due().size(), 1u) << "announced once";
@@ -168,6 +175,7 @@ TEST_F(NdSilent, ComesToTheSameStateWithoutAWord) {
 
 // ---- answers ----
 
+// proves: 4861-22, 4861-23
 TEST_F(Nd, AnswersForItsOwnAndLearnsTheAsker) {
   settle();
   const auto a = solicit(kOwn, "2001:db8::2");
@@ -183,6 +191,7 @@ TEST_F(Nd, AnswersForItsOwnAndLearnsTheAsker) {
   EXPECT_EQ(state("2001:db8::2"), NeighborState::stale);
 }
 
+// proves: 4861-22, 4861-24
 TEST_F(Nd, WhoAsksForAnAddressThatIsTakenHearsItWithAllOthers) {
   settle();
   const auto a = solicit(kOwn, "::", false);
@@ -197,6 +206,7 @@ TEST_F(Nd, AskersOffTheLinkAreNotLearned) {
   EXPECT_EQ(state("2001:db8:1::2"), NeighborState::free);
 }
 
+// proves: 4861-21
 TEST_F(Nd, SilentAboutOthers) {
   settle();
   EXPECT_EQ(solicit("2001:db8::7", "2001:db8::2").drop, Drop::nd_not_for_us);
@@ -214,6 +224,7 @@ TEST_F(Nd, ConflictIsNamedAndRefutedOnceInTenSeconds) {
 
 // ---- advertisements: RFC 4861 7.2.5, appendix C ----
 
+// proves: 4861-25, 4861-26
 TEST_F(Nd, OnlyAnAnswerToOurQuestionMakesReachable) {
   settle();
   NeighborHandle h;
@@ -229,6 +240,7 @@ TEST_F(Nd, OnlyAnAnswerToOurQuestionMakesReachable) {
   EXPECT_EQ(neighbors.mac(h), kTheirs);
 }
 
+// proves: 4861-26
 TEST_F(Nd, WithoutOverrideAnotherMacOnlyRaisesDoubt) {
   settle();
   NeighborHandle h;
@@ -244,6 +256,7 @@ TEST_F(Nd, WithoutOverrideAnotherMacOnlyRaisesDoubt) {
 
 // ---- groups ----
 
+// proves: 4861-16, 4862-3
 TEST_F(Nd, MemberOfItsSolicitedNodeGroupsAndAllNodes) {
   EXPECT_TRUE(nd->is_member(ip("ff02::1"), 0));
   EXPECT_TRUE(nd->is_member(ip("ff02::1:ff00:1"), 0)) << "while tentative too";
@@ -252,6 +265,7 @@ TEST_F(Nd, MemberOfItsSolicitedNodeGroupsAndAllNodes) {
   EXPECT_FALSE(nd->is_member(ip("ff02::1"), 1));
 }
 
+// proves: 4862-1, 8504-1, 8504-14
 TEST(Ipv6, DerivedAddresses) {
   // RFC 4291 appendix A, RFC 2464 7.
   EXPECT_EQ(link_local_address({{0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde}}),

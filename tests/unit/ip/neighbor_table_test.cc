@@ -49,6 +49,7 @@ class NeighborTableTest : public ::testing::Test {
   std::vector<std::byte> bytes;
 };
 
+// proves: 4861-18, 4861-30, 4861-31, 1122-1, 1122-2
 TEST_F(NeighborTableTest, ResolvesAgesAndProbes) {
   EXPECT_EQ(table->resolve(address(1), 0, now, &h), Resolution::pending);
   EXPECT_EQ(probes(), 1);
@@ -74,7 +75,7 @@ TEST_F(NeighborTableTest, ResolvesAgesAndProbes) {
   EXPECT_EQ(table->next_deadline(), kNever);
 }
 
-// proves: MUST-20
+// proves: MUST-20, 4861-29
 TEST_F(NeighborTableTest, ProgressOfTheUpperLayerKeepsItReachable) {
   table->resolve(address(1), 0, now, &h);
   table->update(address(1), 0, mac(1), true, now);
@@ -85,6 +86,7 @@ TEST_F(NeighborTableTest, ProgressOfTheUpperLayerKeepsItReachable) {
   EXPECT_EQ(state(1), NeighborState::reachable);
 }
 
+// proves: 4861-18, 1122-2
 TEST_F(NeighborTableTest, FailsAfterThreeProbesAndBeginsAnew) {
   table->resolve(address(1), 0, now, &h);
   table->hold(h, frame(7));
@@ -97,7 +99,10 @@ TEST_F(NeighborTableTest, FailsAfterThreeProbesAndBeginsAnew) {
   }
   EXPECT_EQ(asked, 3);
   EXPECT_EQ(state(1), NeighborState::failed);
-  EXPECT_EQ(table->take_failed_frames(), 1u);
+  TxFrame lost;
+  ASSERT_TRUE(table->next_failed(&lost));
+  EXPECT_EQ(lost.data[20], std::byte{7});
+  EXPECT_FALSE(table->next_failed(&lost));
   EXPECT_EQ(table->held(), 0u);
   bool reachable = true;
   ASSERT_TRUE(table->next_settled(&h, &reachable));
@@ -108,6 +113,7 @@ TEST_F(NeighborTableTest, FailsAfterThreeProbesAndBeginsAnew) {
   EXPECT_EQ(probes(), 1);
 }
 
+// proves: 4861-19, 1122-3
 TEST_F(NeighborTableTest, HoldsAFewFramesAndReleasesThemInOrder) {
   table->resolve(address(1), 0, now, &h);
   EXPECT_FALSE(table->hold(h, frame(1)));
@@ -221,6 +227,8 @@ TEST_F(NeighborTableTest, RandomUseKeepsItsPromises) {
       case 2:
         now += Duration(random.below(2'000'000'000));
         table->advance(now);
+        while (table->next_failed(&out)) {
+        }
         break;
       case 3:
         probes();
@@ -242,7 +250,7 @@ TEST_F(NeighborTableTest, RandomUseKeepsItsPromises) {
     ASSERT_LE(table->held(), 8u);
   }
   for (int i = 0; i < 5; ++i) table->advance(now += 1s);
-  while (table->next_released(&out)) {
+  while (table->next_released(&out) || table->next_failed(&out)) {
   }
   EXPECT_EQ(table->held(), 0u);
 }

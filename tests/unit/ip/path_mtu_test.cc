@@ -9,6 +9,7 @@ namespace {
 
 IpAddress ip(const std::string& text) { return *IpAddress::parse(text); }
 
+// proves: 8201-4, 8201-6
 TEST(PathMtu, IsOfADestinationAndNarrowsOnly) {
   PathMtuTable table(64, {1, 2, 3, 4});
   Time now{1s};
@@ -21,12 +22,14 @@ TEST(PathMtu, IsOfADestinationAndNarrowsOnly) {
   EXPECT_EQ(table.find(ip("192.0.2.1"), now), 1300u);
 }
 
+// proves: 8200-24, 8201-1, 8201-10
 TEST(PathMtu, LessThanEveryLinkCarriesIsNotBelieved) {
   PathMtuTable table(64, {1, 2, 3, 4});
   EXPECT_EQ(table.narrow(ip("192.0.2.1"), 68, Time{}), 576u);
   EXPECT_EQ(table.narrow(ip("2001:db8::1"), 576, Time{}), 1280u);
 }
 
+// proves: 8201-5, 8201-6
 TEST(PathMtu, IsForgottenAfterTenMinutes) {
   PathMtuTable table(64, {1, 2, 3, 4});
   Time now{1s};

@@ -108,6 +108,7 @@ class Reassembly : public ::testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(Family, Reassembly, ::testing::Bool(),
                          [](const auto& family) { return family.param ? "IPv6" : "IPv4"; });
 
+// proves: 8200-15, 1122-11
 TEST_P(Reassembly, InAnyOrderOfAnySize) {
   Random random(3);
   Reassembler r({});
@@ -143,6 +144,7 @@ TEST_P(Reassembly, ADuplicateIsDroppedAndThePacketLives) {
   expect_whole(payload);
 }
 
+// proves: 8200-20, 5722-1, 5722-2
 TEST_P(Reassembly, AnOverlapEndsThePacketAndWhatIsStillToCome) {
   const Bytes payload = datagram(3000);
   const struct {
@@ -163,6 +165,7 @@ TEST_P(Reassembly, AnOverlapEndsThePacketAndWhatIsStillToCome) {
   }
 }
 
+// proves: 5722-1
 TEST_P(Reassembly, OtherBytesAtTheSamePlaceAreAnOverlap) {
   Reassembler r({});
   Bytes payload = datagram(3000);
@@ -206,6 +209,7 @@ TEST_P(Reassembly, MoreThanAPacketCanHold) {
   EXPECT_EQ(r.packets(), 0u);
 }
 
+// proves: 8200-16, 1122-12
 TEST_P(Reassembly, TimeEndsAndTheFirstFragmentIsQuoted) {
   Reassembler r({});
   const Bytes payload = datagram(3000);
@@ -242,6 +246,7 @@ TEST_P(Reassembly, EcnOfAllFragmentsTogether) {
 
 // A flood of first fragments from one source takes its share and no more: another source's packet
 // in the making lives on.
+// proves: 8200-14
 TEST_P(Reassembly, OneSourceHasItsShare) {
   Reassembler r({.memory = 1 << 20, .memory_of_source = 128 << 10});
   const Bytes payload = datagram(3000);

@@ -20,6 +20,7 @@ IpAddress ip(const char* text) { return *IpAddress::parse(text); }
 
 using Routes = std::vector<Route>;
 
+// proves: 1122-32, 1122-33
 TEST(RouteTable, LongestPrefixThenLowestMetric) {
   const RouteTable t(Routes{{prefix("0.0.0.0/0"), ip("10.0.0.254"), 0, 100},
                             {prefix("0.0.0.0/0"), ip("10.0.0.253"), 0, 10},
@@ -46,6 +47,7 @@ TEST(RouteTable, NothingIsNoRoute) {
   EXPECT_TRUE(t.lookup(ip("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")).empty());
 }
 
+// proves: 1122-33
 TEST(RouteTable, EqualMetricsAreAllThere) {
   const RouteTable t(Routes{{prefix("10.0.0.0/8"), ip("192.0.2.1"), 0, 5},
                             {prefix("10.0.0.0/8"), ip("192.0.2.2"), 0, 5},
@@ -138,6 +140,7 @@ TEST(RouteTable, AHundredThousandRoutes) {
   for (const Route& r : routes) ASSERT_FALSE(t.lookup(r.destination.address).empty());
 }
 
+// proves: 6724-6, 1122-8, 1122-36, 1122-38, 1812-9
 TEST(InterfaceTable, LocalBroadcastAndSource) {
   InterfaceTable t;
   t.add({.mac = {},
@@ -175,6 +178,7 @@ TEST(RateLimit, BurstThenRate) {
   EXPECT_FALSE(never.take(now));
 }
 
+// proves: 4443-11, 8201-11, 1122-22, 1812-7
 TEST(Icmp, ErrorsAsErrno) {
   using namespace wire;
   EXPECT_EQ(icmp4_errno(icmp4::unreachable, icmp4::port), ECONNREFUSED);
@@ -183,6 +187,9 @@ TEST(Icmp, ErrorsAsErrno) {
   EXPECT_EQ(icmp4_errno(icmp4::redirect, 0), 0);
   EXPECT_EQ(icmp6_errno(icmp6::packet_too_big, 0), EMSGSIZE);
   EXPECT_EQ(icmp6_errno(icmp6::unreachable, icmp6::port), ECONNREFUSED);
+  EXPECT_EQ(icmp6_errno(icmp6::parameter_problem, 1), EPROTO);
+  EXPECT_EQ(icmp6_errno(100, 0), EPROTO) << "RFC 4443 2.4 a: an error of an unknown type";
+  EXPECT_EQ(icmp6_errno(200, 0), 0);
   EXPECT_EQ(mtu_plateau(1500), 1492u);
   EXPECT_EQ(mtu_plateau(10), 68u);
   EXPECT_FALSE(icmp_error_allowed(ip("0.0.0.0"), ip("10.0.0.1")));

@@ -96,6 +96,7 @@ class Eui64 : public RouterDiscoveryTest {
   Eui64() : RouterDiscoveryTest({0, 0}) {}
 };
 
+// proves: 4861-10
 TEST_F(RouterDiscoveryTest, AsksUntilAnAnswerComesAndSlowsDown) {
   pass(70s);
   ASSERT_GE(asked.size(), 4u);
@@ -113,6 +114,7 @@ TEST_F(RouterDiscoveryTest, AsksUntilAnAnswerComesAndSlowsDown) {
   EXPECT_EQ(asked.size(), answered);
 }
 
+// proves: 4861-6, 4861-8
 TEST_F(RouterDiscoveryTest, RoutersExpire) {
   EXPECT_EQ(way("2001:db8:ff::1"), "");
   EXPECT_TRUE(hear(ra(60)));
@@ -125,6 +127,7 @@ TEST_F(RouterDiscoveryTest, RoutersExpire) {
   EXPECT_EQ(way("2001:db8:ff::1"), "");
 }
 
+// proves: 4861-6
 TEST_F(RouterDiscoveryTest, RouterOfLifetimeZeroIsNone) {
   EXPECT_FALSE(hear(ra(0)));
   EXPECT_EQ(way("2001:db8:ff::1"), "");
@@ -133,6 +136,7 @@ TEST_F(RouterDiscoveryTest, RouterOfLifetimeZeroIsNone) {
   EXPECT_EQ(way("2001:db8:ff::1"), "");
 }
 
+// proves: 8504-10
 TEST_F(RouterDiscoveryTest, PreferredRoutersFirst) {
   hear(ra(60, -1), "fe80::1");
   hear(ra(60, 0), "fe80::2");
@@ -141,6 +145,7 @@ TEST_F(RouterDiscoveryTest, PreferredRoutersFirst) {
   EXPECT_EQ(way("2001:db8:ff::1"), "fe80::3");
 }
 
+// proves: 4861-9
 TEST_F(RouterDiscoveryTest, ARouterThatDoesNotAnswerIsTheLastChoice) {
   hear(ra(60, 1), "fe80::1");
   hear(ra(60, 0), "fe80::2");
@@ -153,6 +158,7 @@ TEST_F(RouterDiscoveryTest, ARouterThatDoesNotAnswerIsTheLastChoice) {
   EXPECT_EQ(way("2001:db8:ff::1"), "fe80::2") << "heard again";
 }
 
+// proves: 4861-9
 TEST_F(RouterDiscoveryTest, SilentRoutersTakeTurns) {
   hear(ra(60), "fe80::1");
   hear(ra(60), "fe80::2");
@@ -165,6 +171,7 @@ TEST_F(RouterDiscoveryTest, SilentRoutersTakeTurns) {
   EXPECT_EQ(used.size(), 2u);
 }
 
+// proves: 4861-7, 4862-8
 TEST_F(RouterDiscoveryTest, PrefixesAreOnLinkUntilTheyExpire) {
   hear(with("2001:db8:1::/64", 30, 30, true, false));
   EXPECT_EQ(way("2001:db8:1::77"), "link");
@@ -179,12 +186,14 @@ TEST_F(RouterDiscoveryTest, PrefixesAreOnLinkUntilTheyExpire) {
   EXPECT_TRUE(routers->prefixes().empty());
 }
 
+// proves: 4861-7, 4862-8
 TEST_F(RouterDiscoveryTest, ALinkLocalPrefixIsIgnored) {
   hear(with("fe80::/64", 600, 600));
   EXPECT_TRUE(routers->prefixes().empty());
   EXPECT_TRUE(addresses().empty());
 }
 
+// proves: 4861-5
 TEST_F(RouterDiscoveryTest, Parameters) {
   auto m = ra(1800);
   m.hop_limit = 31;
@@ -212,6 +221,7 @@ TEST_F(RouterDiscoveryTest, Parameters) {
   EXPECT_EQ(neighbors.view(handle.index, now + 151s).state, NeighborState::stale);
 }
 
+// proves: 4862-2
 TEST_F(Eui64, AutonomousPrefixMakesAnAddress) {
   hear(with("2001:db8:1::/64", 3600, 1800, false));
   const char* const made = "2001:db8:1::ff:fe00:1";
@@ -224,6 +234,7 @@ TEST_F(Eui64, AutonomousPrefixMakesAnAddress) {
   EXPECT_EQ(way("2001:db8:1::77"), "fe80::9") << "not said to be on the link";
 }
 
+// proves: 4862-8
 TEST_F(RouterDiscoveryTest, PrefixesThatMakeNoAddress) {
   hear(with("2001:db8:1::/64", 100, 200));  // preferred beyond valid
   hear(with("2001:db8:2::/48", 200, 100));  // no room for an identifier of 64 bits
@@ -231,6 +242,7 @@ TEST_F(RouterDiscoveryTest, PrefixesThatMakeNoAddress) {
   EXPECT_TRUE(addresses().empty());
 }
 
+// proves: 4862-10, 4862-11
 TEST_F(RouterDiscoveryTest, LifetimeEndsPreferenceAndThenTheAddress) {
   hear(with("2001:db8:1::/64", 100, 50));
   pass(5s);
@@ -247,6 +259,7 @@ TEST_F(RouterDiscoveryTest, LifetimeEndsPreferenceAndThenTheAddress) {
   EXPECT_FALSE(interfaces.is_local(made));
 }
 
+// proves: 4862-9
 TEST_F(RouterDiscoveryTest, LifetimeIsRenewed) {
   hear(with("2001:db8:1::/64", 100, 50));
   pass(60s);
@@ -258,6 +271,7 @@ TEST_F(RouterDiscoveryTest, LifetimeIsRenewed) {
 }
 
 // RFC 4862 5.5.3 e: a lie cannot take an address away within two hours.
+// proves: 4862-9
 TEST_F(RouterDiscoveryTest, LifetimeIsNotShortenedBelowTwoHours) {
   hear(with("2001:db8:1::/64", 100'000, 50'000));
   pass(5s);
@@ -270,6 +284,7 @@ TEST_F(RouterDiscoveryTest, LifetimeIsNotShortenedBelowTwoHours) {
   EXPECT_TRUE(addresses().empty()) << "what was left is not prolonged either";
 }
 
+// proves: 8504-15
 TEST_F(RouterDiscoveryTest, StableIdentifiersDifferByPrefixAndDoNotShowTheMac) {
   hear(with("2001:db8:1::/64", 3600, 1800));
   const IpAddress first = only_address();
@@ -327,6 +342,7 @@ TEST_F(RouterDiscoveryTest, ALiarFillsListsOfFixedSize) {
   EXPECT_EQ(addresses().size(), RouterDiscovery::kMaxAddresses);
 }
 
+// proves: 4861-33
 TEST_F(RouterDiscoveryTest, RedirectsHoldUntilTheirTargetIsSilent) {
   hear(ra(1800));
   routers->redirect({ip("2001:db8:9::1"), ip("fe80::5"), true, kRouterMac}, 0, now);

@@ -21,10 +21,12 @@ std::string source(std::initializer_list<const char*> addresses, const char* des
   return chosen == nullptr ? "" : chosen->to_string();
 }
 
+// proves: 6724-2
 TEST(Source, Rule1TheSameAddress) {
   EXPECT_EQ(source({"2001:db8::1/64", "2001:db8::2/64"}, "2001:db8::2"), "2001:db8::2");
 }
 
+// proves: 6724-1, 6724-3
 TEST(Source, Rule2TheSmallestScopeThatReaches) {
   EXPECT_EQ(source({"fe80::1/64", "2001:db8::1/64"}, "2001:db9::9"), "2001:db8::1");
   EXPECT_EQ(source({"2001:db8::1/64", "fe80::1/64"}, "fe80::9"), "fe80::1");
@@ -32,6 +34,7 @@ TEST(Source, Rule2TheSmallestScopeThatReaches) {
   EXPECT_EQ(source({"fe80::1/64"}, "2001:db8::9"), "fe80::1") << "there is no better one";
 }
 
+// proves: 6724-4
 TEST(Source, Rule3DeprecatedOnesLast) {
   EXPECT_EQ(source({"2001:db8:1::1/64", "2001:db8:2::1/64"}, "2001:db8:1::9", "2001:db8:1::1"),
             "2001:db8:2::1");
@@ -41,6 +44,7 @@ TEST(Source, Rule3DeprecatedOnesLast) {
       << "scope comes first";
 }
 
+// proves: 6724-7, 8504-18
 TEST(Source, Rule6TheSameLabel) {
   EXPECT_EQ(source({"2001:db8::1/64", "fd00::1/64"}, "fd00:9::9"), "fd00::1");
   EXPECT_EQ(source({"fd00::1/64", "2001:db8::1/64"}, "3000::9"), "2001:db8::1");
@@ -50,6 +54,7 @@ TEST(Source, Rule6TheSameLabel) {
   EXPECT_EQ(source({"2002:c633:6401::1/64", "2001:db8::1/64"}, "2001:db9::1"), "2001:db8::1");
 }
 
+// proves: 6724-9
 TEST(Source, Rule8TheLongestMatch) {
   EXPECT_EQ(source({"2001:db8:1::1/64", "2001:db8:3ffe::1/64"}, "2001:db8:3fff::9"),
             "2001:db8:3ffe::1");

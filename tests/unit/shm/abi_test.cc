@@ -34,6 +34,9 @@ TEST(Abi, CAndCppSeeTheSame) {
                              sizeof(shm_datagram),
                              offsetof(shm_datagram, local),
                              offsetof(shm_datagram, interface),
+                             sizeof(shm_error),
+                             offsetof(shm_error, port),
+                             offsetof(shm_error, payload),
                              sizeof(shm_attach_request),
                              offsetof(shm_attach_request, name),
                              sizeof(shm_attach_reply),
@@ -58,7 +61,10 @@ TEST(Abi, NumbersOfVersionOne) {
   EXPECT_EQ(SHM_OP_ACCEPTED, 9);
   EXPECT_EQ(SHM_OP_INFO, 10);
   EXPECT_EQ(SHM_OPT_DEFER_ACCEPT, 15);
-  EXPECT_EQ(SHM_OPT_LAST, 22);
+  EXPECT_EQ(SHM_OPT_GROUP_INTERFACE, 21);
+  EXPECT_EQ(SHM_OPT_RECVERR, 23);
+  EXPECT_EQ(SHM_OPT_LAST, 23);
+  EXPECT_EQ(SHM_EV_ERRQUEUE, 32);
   EXPECT_EQ(SHM_GROUP_UNBLOCK, 6);
   EXPECT_EQ(SHM_EVENT_RELEASED, 3);
   EXPECT_EQ(SHM_REGION_SCRATCH, 9);
@@ -66,6 +72,7 @@ TEST(Abi, NumbersOfVersionOne) {
   EXPECT_EQ(SHM_REGION_FIGURES, 11);
   EXPECT_EQ(SHM_CMD_URGENT, 8);
   EXPECT_EQ(SHM_EV_URGENT, 16);
+  EXPECT_EQ(SHM_REGION_ERRORS, 12);
   EXPECT_EQ(SHM_SCRATCH_BYTES(65536, 64 << 20), 16384U + 256U * 65536U + (64U << 20) / 64U);
 }
 

@@ -28,6 +28,7 @@ class RawClient {
     tx = region<uint8_t>(client_, SHM_REGION_TX_POOL);
     events = region<shm_event>(daemon_, SHM_REGION_EVENT_RING);
     daemon_control = region<shm_channel_daemon>(daemon_, SHM_REGION_CHANNEL_DAEMON);
+    errors = region<shm_error>(daemon_, SHM_REGION_ERRORS);
   }
   ~RawClient() {
     munmap(client_, client_size_);
@@ -48,6 +49,7 @@ class RawClient {
   uint8_t* tx;
   shm_event* events;
   shm_channel_daemon* daemon_control;
+  shm_error* errors;
 
  private:
   static char* map(int fd, size_t size, int protection) {
@@ -275,6 +277,25 @@ TEST_F(ChannelTest, HeadsThatGoBackAreViolations) {
   client_.control->event_head = 7;
   EXPECT_FALSE(channel_.push_event({}));
   EXPECT_NE(channel_.violation(), nullptr);
+}
+
+TEST_F(ChannelTest, OldErrorsAreWrittenOver) {
+  const auto segment = AppSegment::create(options());
+  Channel channel(*segment, 0);
+  const RawClient client(*segment);
+  for (uint32_t i = 0; i < 3 * SHM_ERRORS + 5; ++i) {
+    shm_error e{};
+    e.seq = 99;  // not the caller's to say
+    e.slot = i;
+    e.length = 4;
+    channel.push_error(e);
+    const shm_error& there = client.errors[i % SHM_ERRORS];
+    EXPECT_EQ(there.seq, i + 1);
+    EXPECT_EQ(there.slot, i);
+    EXPECT_EQ(there.length, 4);
+    EXPECT_EQ(channel.error_tail(), i + 1);
+  }
+  EXPECT_EQ(client.errors[5].seq, 2 * SHM_ERRORS + 6u) << "the oldest that is left";
 }
 
 TEST_F(ChannelTest, TheDoorbellIsDueOncePerArming) {

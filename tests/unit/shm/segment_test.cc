@@ -71,7 +71,7 @@ TEST(Segment, HeaderAndRegions) {
       EXPECT_TRUE(kinds.insert({r.kind, r.channel}).second);
     }
   }
-  EXPECT_EQ(kinds.size(), 19U);
+  EXPECT_EQ(kinds.size(), 23U);
 }
 
 TEST(Segment, SettingsReachTheClient) {

@@ -165,6 +165,7 @@ TEST_F(Exceptions, WhatTheKernelHasBegunIsAnswered) {
   EXPECT_EQ(icmp, 0);
 }
 
+// proves: 4443-22
 TEST_F(Exceptions, EchoIsAnsweredHereAndItsAnswersAreTheKernels) {
   send(icmp_frame(wire::icmp4::echo_request, 0, 0x12340001));
   EXPECT_TRUE(passed.empty());

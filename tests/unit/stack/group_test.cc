@@ -57,6 +57,7 @@ struct Groups : ::testing::Test {
   }
 };
 
+// proves: 1122-38
 TEST_F(Groups, EverySocketOnThePortGetsOneCopy) {
   const SocketRef a = first.bind({IpAddress{}, 7});
   const SocketRef b = first.bind({IpAddress::v4(0), 7});
@@ -122,6 +123,7 @@ TEST_F(Groups, DyingLeaves) {
   EXPECT_EQ(net.stack(1).groups().size(), 0u);
 }
 
+// proves: 1122-14
 TEST_F(Groups, WhatIsSentHasTheGroupsMacAndItsOwnTtl) {
   send(kGroup);
   EXPECT_EQ(last.mac_destination, (MacAddress{{1, 0, 0x5e, 1, 2, 3}})) << "RFC 1112 6.4";
@@ -158,6 +160,7 @@ TEST_F(Groups, AMemberHereHearsItUnlessLoopIsOff) {
   EXPECT_EQ(sender[from].outstanding(), 0u) << "all storage came back";
 }
 
+// proves: 1122-40
 TEST_F(Groups, BroadcastsNeedTheOption) {
   const SocketRef a = first.bind({IpAddress{}, 7});
   const SocketRef b = second.bind({IpAddress{}, 7});

@@ -91,6 +91,7 @@ TEST(Link, APermanentNeighborIsNotAskedFor) {
   EXPECT_EQ(net.counter(1, Counter::arp_tx), before);
 }
 
+// proves: 1122-29, 1812-6
 TEST(Link, PingIsAnsweredAtEverySize) {
   StackNetwork net;
   std::vector<std::byte> reply;
@@ -124,6 +125,7 @@ TEST(Link, PingFloodIsLimited) {
   EXPECT_GE(net.drops(1, Drop::icmp_rate_limited), 1800u);
 }
 
+// proves: 1122-8
 TEST(Link, FramesForOthersAreDroppedByName) {
   StackNetwork net;
   auto frame = echo_request(8);
@@ -157,6 +159,7 @@ TEST(Link, AnswerToAnAbsentNeighborIsDroppedAndCounted) {
   EXPECT_EQ(cursor, UINT64_MAX);
 }
 
+// proves: 5227-9
 TEST(Link, AnotherClaimantOfOurAddressIsCountedAndRefuted) {
   StackNetwork net;
   net.run_for(5s);
@@ -242,6 +245,7 @@ TEST_F(Udp, LongDatagramsGoInFragments) {
   EXPECT_EQ(net.complaint(), "");
 }
 
+// proves: 1122-35
 TEST_F(Udp, TooLongIsAnErrorAndGivesTheStorageBack) {
   EXPECT_EQ(client.send_to(client_socket, to, pattern(65508 - 60000), net.now()), 0);
   auto& s = client[client_socket];
@@ -255,6 +259,7 @@ TEST_F(Udp, TooLongIsAnErrorAndGivesTheStorageBack) {
   EXPECT_EQ(s.tx_acked, s.tx_tail);
 }
 
+// proves: 1122-23, 1122-41, 1122-43
 TEST_F(Udp, NoSocketAnswersPortUnreachableToAConnectedSender) {
   EXPECT_EQ(client.connect(client_socket, {kAddress[1], 9}, net.now()), 0);
   client.send_to(client_socket, {}, pattern(10), net.now());

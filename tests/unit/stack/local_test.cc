@@ -157,6 +157,7 @@ class Forged : public Local {
   }
 };
 
+// proves: 1812-10
 TEST_F(Forged, SynToAListenerFromItself) {
   (void)second.listen({kAddress[0], 80}, 8);
   inject_tcp(80, 80, segment(tcp_flag::syn));

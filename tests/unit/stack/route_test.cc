@@ -67,6 +67,7 @@ TEST_F(RoutesInUse, FlowsAreSharedAmongEqualRoutes) {
   net.stack(0).set_routes(nullptr);
 }
 
+// proves: 1122-32
 TEST_F(RoutesInUse, TypesThatLeadNowhere) {
   const RouteTable routes = table({{prefix("192.0.2.0/24"), {}, 0, 0, RouteKind::blackhole},
                                    {prefix("198.51.100.0/24"), {}, 0, 0, RouteKind::unreachable}});

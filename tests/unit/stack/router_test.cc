@@ -165,6 +165,7 @@ TEST_F(Routers, OneThatIsSilentGivesWayToAnother) {
   EXPECT_EQ(last_udp.mac_destination, mac_of(2));
 }
 
+// proves: 4861-27
 TEST_F(Routers, OneThatIsARouterNoMoreIsUsedNoMore) {
   advertise(1, 1800);
   EXPECT_EQ(way(), "fe80::1");
@@ -176,6 +177,7 @@ TEST_F(Routers, OneThatIsARouterNoMoreIsUsedNoMore) {
   EXPECT_EQ(way(), "");
 }
 
+// proves: 4861-32, 4861-33
 TEST_F(Routers, RedirectsOfOthersAreRefused) {
   advertise(1, 1800);
   redirect(2, router(3), ip(kFar));

@@ -181,7 +181,7 @@ TEST(PassiveOpen, OnAPortThatIsConnecting) {
   EXPECT_EQ(pair.net.stack(0).listen(listener, {kAddress[0], 7777}, 4, false), 0);
 }
 
-// proves: MUST-43, MUST-45
+// proves: MUST-43, MUST-45, 6724-10, 1122-36
 TEST(LocalAddress, AsGivenOnEverySegment) {
   Pair pair(two_addresses());
   const std::pair ends = pair.establish({kSecond, 0});
@@ -196,7 +196,7 @@ TEST(LocalAddress, AsGivenOnEverySegment) {
   EXPECT_GE(pair.segments.size(), 17U);
 }
 
-// proves: MUST-44, MUST-45
+// proves: MUST-44, MUST-45, 1122-10
 TEST(LocalAddress, ChosenByRoutingBeforeTheSyn) {
   Pair pair(two_addresses());
   pair.establish();
@@ -205,7 +205,7 @@ TEST(LocalAddress, ChosenByRoutingBeforeTheSyn) {
   EXPECT_EQ(pair.segments[2].packet.source, kAddress[0]);
 }
 
-// proves: MUST-48, SHLD-21, SHLD-22
+// proves: MUST-48, SHLD-21, SHLD-22, 8200-30, 1122-13, 1122-47
 TEST(IpHeader, DsFieldOfTheApplication) {
   Pair pair;
   const SocketRef c = pair.client.open(pair.net.now());
@@ -225,7 +225,7 @@ TEST(IpHeader, DsFieldOfTheApplication) {
   EXPECT_EQ(pair.segments[0].packet.tos, 0xb8);
 }
 
-// proves: MUST-49
+// proves: MUST-49, 1122-14, 1122-15
 TEST(IpHeader, TimeToLiveOfTheApplication) {
   Pair pair;
   const SocketRef c = pair.client.open(pair.net.now());
@@ -237,7 +237,7 @@ TEST(IpHeader, TimeToLiveOfTheApplication) {
   EXPECT_EQ(pair.segments[0].packet.ttl, 9);
 }
 
-// proves: MUST-54
+// proves: MUST-54, 4443-16, 1122-21
 TEST(IcmpError, ReachesTheConnectionItQuotes) {
   Pair pair;
   pair.deliver = false;
@@ -267,7 +267,7 @@ TEST(IcmpError, SourceQuenchIsDiscarded) {
   EXPECT_EQ(after.ssthresh, before.ssthresh);
 }
 
-// proves: MUST-56
+// proves: MUST-56, 1122-24
 TEST(IcmpError, SoftOnesDoNotEndAConnection) {
   using namespace wire;
   Pair pair;
@@ -322,7 +322,7 @@ TEST(Acks, OneForABurst) {
   EXPECT_EQ(pair.segments.back().segment.ack, pair.segments.front().segment.seq + 10 * 1448);
 }
 
-// proves: MUST-67, SHLD-6
+// proves: MUST-67, SHLD-6, 8200-28, 8201-12
 TEST(Mss, FollowsTheMtuOfTheInterface) {
   for (const uint16_t mtu : {576, 1280, 1500, 9000}) {
     StackConfig config = with_mtu(mtu);

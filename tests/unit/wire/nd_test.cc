@@ -63,6 +63,7 @@ TEST(NeighborMessage, AdvertisementIsReadAsWritten) {
 }
 
 // RFC 4861 7.1.1, 7.1.2: hop limit 255 proves that no router has forwarded it.
+// proves: 4861-12, 4861-14
 TEST(NeighborMessage, FromBeyondARouter) {
   NdMessage out;
   EXPECT_EQ(read(nd_frame(solicitation(), peer_address(true), kGroup, 254), &out),
@@ -70,6 +71,7 @@ TEST(NeighborMessage, FromBeyondARouter) {
   EXPECT_EQ(read(nd_frame(advertisement(), kTarget, kGroup, 64), &out), Drop::nd_bad_hop_limit);
 }
 
+// proves: 4861-13
 TEST(NeighborMessage, DuplicateDetectionAsksWithoutAnAddress) {
   NdMessage out;
   const IpAddress nobody;
@@ -80,6 +82,7 @@ TEST(NeighborMessage, DuplicateDetectionAsksWithoutAnAddress) {
             Drop::nd_malformed);
 }
 
+// proves: 4861-12
 TEST(NeighborMessage, ImpossibleTargets) {
   NdMessage out;
   NdMessage m = solicitation();
@@ -89,6 +92,7 @@ TEST(NeighborMessage, ImpossibleTargets) {
   EXPECT_EQ(read(nd_frame(m, peer_address(true), kGroup), &out), Drop::nd_malformed);
 }
 
+// proves: 4861-14
 TEST(NeighborMessage, SolicitedAnswersAreNotForGroups) {
   NdMessage out;
   NdMessage m = advertisement();
@@ -97,6 +101,7 @@ TEST(NeighborMessage, SolicitedAnswersAreNotForGroups) {
 }
 
 // Each option's length byte, spoiled: zero, beyond the message, two units where one is right.
+// proves: 4861-12
 TEST(NeighborMessage, OptionLengths) {
   constexpr size_t kOption = kL4v6 + 24;
   for (const uint8_t length : {0, 2, 255}) {
@@ -108,6 +113,7 @@ TEST(NeighborMessage, OptionLengths) {
   }
 }
 
+// proves: 4861-15
 TEST(NeighborMessage, UnknownOptionsAreSkipped) {
   TestFrame frame = nd_frame(solicitation(), peer_address(true), our_address(true));
   frame.set(kL4v6 + 24, 14);  // nonce, RFC 3971
@@ -124,6 +130,7 @@ TEST(NeighborMessage, GroupMacInAnOption) {
   EXPECT_EQ(read(nd_frame(m, peer_address(true), kGroup), &out), Drop::nd_malformed);
 }
 
+// proves: 4861-12, 4861-14
 TEST(NeighborMessage, CodeAndTruncation) {
   TestFrame frame = nd_frame(solicitation(), peer_address(true), our_address(true));
   frame.set(kL4v6 + 1, 1);

@@ -24,6 +24,7 @@ TEST(ParseEthernet, MulticastSource) {
   EXPECT_EQ(frame.parse().drop, Drop::eth_bad_source);
 }
 
+// proves: 1122-4
 TEST(ParseEthernet, UnknownTypes) {
   for (const uint16_t type : {0x0000, 0x0026, 0x88cc, 0x88a8, 0x8137}) {
     TestFrame frame = udp_frame(false, "x");

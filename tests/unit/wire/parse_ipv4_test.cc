@@ -45,6 +45,7 @@ TEST(ParseIpv4, TrimsPadding) {
   EXPECT_EQ(p.payload_length, 1U);
 }
 
+// proves: 1122-6
 TEST(ParseIpv4, Malformed) {
   const auto change = [](size_t at, uint8_t value) {
     TestFrame frame = udp_frame(false, "hello");
@@ -64,6 +65,7 @@ TEST(ParseIpv4, Malformed) {
   }
 }
 
+// proves: 1122-7
 TEST(ParseIpv4, Checksum) {
   for (size_t i = 0; i < 20; ++i) {
     if (i == 0 || i == 2 || i == 3) continue;  // lengths and version are judged first
@@ -82,7 +84,7 @@ TEST(ParseIpv4, DeviceVerdictDecides) {
   EXPECT_EQ(frame.parse().drop, Drop::none) << "trusted, not recomputed";
 }
 
-// proves: MUST-63
+// proves: MUST-63, 1122-9, 1122-46, 1812-11
 TEST(ParseIpv4, ImpossibleSources) {
   for (const char* text :
        {"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.255.255.255", "255.255.255.255"}) {
@@ -94,7 +96,7 @@ TEST(ParseIpv4, ImpossibleSources) {
   }
 }
 
-// proves: MUST-50
+// proves: MUST-50, 1122-16
 TEST(ParseIpv4, AcceptsHarmlessOptions) {
   const auto timestamp = with_options({68, 8, 5, 0, 0, 0, 0, 0});
   EXPECT_EQ(timestamp.parse().drop, Drop::none);
@@ -106,6 +108,7 @@ TEST(ParseIpv4, AcceptsHarmlessOptions) {
       << "nothing counts after the end";
 }
 
+// proves: 1122-37
 TEST(ParseIpv4, RefusesSourceRoutes) {
   EXPECT_EQ(with_options({131, 7, 4, 10, 0, 0, 1, 0}).parse().drop, Drop::ip4_bad_option);
   EXPECT_EQ(with_options({1, 137, 7, 4, 10, 0, 0, 1}).parse().drop, Drop::ip4_bad_option);

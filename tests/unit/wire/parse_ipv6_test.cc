@@ -46,6 +46,7 @@ TEST(ParseIpv6, TrimsPadding) {
   EXPECT_EQ(frame.parse().payload_length, 1U);
 }
 
+// proves: 8200-1
 TEST(ParseIpv6, Malformed) {
   TestFrame version = udp_frame(true, "hello");
   version.set(kIp, 0x40);
@@ -83,6 +84,7 @@ TEST(ParseIpv6, MappedDestinationIsNobody) {
   EXPECT_EQ(frame.parse().drop, Drop::ip6_not_ours);
 }
 
+// proves: 8200-2, 8200-3, 8200-6, 8200-7, 8200-12, 8504-2
 TEST(ParseIpv6, WalksExtensions) {
   const TestFrame frame =
       extended(0, {60, 0, 1, 4, 0,  0, 0, 0,  // hop-by-hop: PadN
@@ -100,6 +102,7 @@ TEST(ParseIpv6, WalksExtensions) {
   EXPECT_EQ(p.destination_port, 53);
 }
 
+// proves: 8200-8, 8200-11
 TEST(ParseIpv6, BadExtensions) {
   EXPECT_EQ(extended(60, {0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0}).parse().drop,
             Drop::ip6_bad_extension)
@@ -125,6 +128,7 @@ TEST(ParseIpv6, CutExtension) {
   }
 }
 
+// proves: 8504-3
 TEST(ParseIpv6, ChainIsBounded) {
   TestFrame frame = udp_frame(true, "x");
   for (int i = 1; i <= 12; ++i) {
@@ -149,6 +153,7 @@ TEST(ParseIpv6, FragmentsEndTheChain) {
 }
 
 // RFC 6946
+// proves: 8200-21, 8504-4
 TEST(ParseIpv6, AtomicFragmentIsWhole) {
   const ParsedPacket p = extended(44, {17, 0, 0, 0, 1, 2, 3, 4}).parse();
   EXPECT_EQ(p.drop, Drop::none);

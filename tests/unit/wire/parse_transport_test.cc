@@ -16,6 +16,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Transport, ::testing::Bool(),
 
 // ---- UDP ----
 
+// proves: 1122-44
 TEST_P(Transport, UdpRoundTripOfEveryLength) {
   const std::string text(1472, 'p');
   for (size_t n = 0; n <= text.size(); ++n) {
@@ -56,6 +57,7 @@ TEST_P(Transport, UdpMalformed) {
   }
 }
 
+// proves: 1122-44
 TEST_P(Transport, UdpChecksum) {
   for (size_t i = 0; i < 13; ++i) {
     if (i == 4 || i == 5) continue;  // the length is judged first
@@ -65,6 +67,7 @@ TEST_P(Transport, UdpChecksum) {
   }
 }
 
+// proves: 8200-27
 TEST_P(Transport, UdpChecksumCoversAddresses) {
   TestFrame frame = udp_frame(v6(), "hello");
   const size_t last_of_source = v6() ? kIp + 23 : kIp + 15;
@@ -74,6 +77,7 @@ TEST_P(Transport, UdpChecksumCoversAddresses) {
 }
 
 // RFC 768: none was computed. RFC 8200 8.1: not so in IPv6.
+// proves: 8200-26, 8504-24
 TEST_P(Transport, UdpZeroChecksum) {
   TestFrame frame = udp_frame(v6(), "hello");
   frame.set16(l4(v6()) + 6, 0);
@@ -177,6 +181,7 @@ TEST_P(Transport, IcmpRoundTripOfEcho) {
   EXPECT_EQ(header.rest.host(), 0x12340007U);
 }
 
+// proves: 4443-1
 TEST_P(Transport, IcmpMalformedAndChecksum) {
   const uint8_t protocol = v6() ? 58 : 1;
   for (size_t n = 0; n < 8; ++n) {
@@ -196,6 +201,7 @@ std::vector<std::byte> quotation(const TestFrame& frame, size_t length) {
           frame.bytes.begin() + static_cast<std::ptrdiff_t>(kIp + length)};
 }
 
+// proves: 4443-5, 1122-21, 8504-9
 TEST_P(Transport, IcmpQuotation) {
   TcpSegment segment;
   segment.flags = tcp_flag::ack;
@@ -215,6 +221,7 @@ TEST_P(Transport, IcmpQuotation) {
   EXPECT_EQ(q.tcp_seq, 0xcafebabe);
 }
 
+// proves: 4443-5
 TEST_P(Transport, IcmpQuotationTooShortOrBroken) {
   const TestFrame sent = udp_frame(v6(), "data");
   const size_t header = l4(v6()) - kIp;

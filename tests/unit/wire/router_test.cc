@@ -83,6 +83,7 @@ TEST(Advertisement, PreferenceOfARouter) {
 }
 
 // RFC 4861 6.1.2, check by check.
+// proves: 4861-2
 TEST(Advertisement, InvalidOnesAreRefused) {
   constexpr uint8_t type = icmp6::router_advertisement;
   RouterAdvertisement ra;
@@ -97,6 +98,7 @@ TEST(Advertisement, InvalidOnesAreRefused) {
       << "an option beyond the end";
 }
 
+// proves: 4861-3, 8504-7
 TEST(Advertisement, OptionsThatAreNotUnderstoodAreSkipped) {
   RouterAdvertisement ra;
   const Bytes unknown{200, 1, 1, 2, 3, 4, 5, 6};
@@ -139,6 +141,7 @@ TEST(Redirect, IsRead) {
 }
 
 // RFC 4861 8.1, check by check.
+// proves: 4861-32
 TEST(Redirect, InvalidOnesAreRefused) {
   const char* const to = "2001:db8:9::1";
   Redirect r;
@@ -151,6 +154,7 @@ TEST(Redirect, InvalidOnesAreRefused) {
   EXPECT_EQ(read(frame(icmp6::redirect, 0, 0, Bytes(31)), &r), Drop::nd_malformed) << "short";
 }
 
+// proves: 4861-1
 TEST(RouterSolicitation, TellsTheMacUnlessItIsFromNowhere) {
   std::array<std::byte, kMaxRouterSolicitation> out{};
   EXPECT_EQ(write_router_solicitation(out.data(), nullptr), 8u);
