@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine_driver.h"
+#include "fragments_driver.h"
 #include "pair_driver.h"
 
 namespace {
@@ -40,6 +41,7 @@ void drive_corpus(Driver driver, const char* target) {
 
 TEST(SeededFuzz, Engine) { drive(postern::drive_engine, 20000); }
 TEST(SeededFuzz, Pair) { drive(postern::drive_pair, 5000); }
+TEST(SeededFuzz, Fragments) { drive(postern::drive_fragments, 5000); }
 TEST(FuzzCorpus, Engine) { drive_corpus(postern::drive_engine, "fuzz_tcp_engine"); }
 TEST(FuzzCorpus, Pair) { drive_corpus(postern::drive_pair, "fuzz_tcp_pair"); }
 
