@@ -8,6 +8,7 @@ import pathlib
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -195,6 +196,7 @@ def with_rig(o, make_generator, use):
 
 def main():
     o = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of Rig.close()
     begin = time.monotonic()
     facts = {"date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "machine": machine(o),
              "command": "perf/pktgen/run.sh " + shlex.join(without_paths(sys.argv[1:]))}
