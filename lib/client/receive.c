@@ -128,7 +128,9 @@ static int receive_stream(struct receiving* o) {
   const bool all =
       limit.there != 0 && n == want; /* of nothing, too: that waits as any other does */
   const bool marked = limit.stop && n == limit.there && o->done + n != 0;
-  const bool enough = all || marked || (n != 0 && (o->flags & MSG_WAITALL) == 0);
+  /* As on Linux: who does not wait gets what there is, MSG_WAITALL or not. */
+  const bool waits = (o->flags & MSG_DONTWAIT) == 0 && (f & R_NONBLOCK) == 0;
+  const bool enough = all || marked || (n != 0 && !((o->flags & MSG_WAITALL) != 0 && waits));
   const bool over = (f & (R_EOF | R_FAILED | R_SHUT_RD)) != 0 || load_relaxed(&c->dead);
   if (o->spans != NULL) {
     o->done = lend(o->s.channel, at, o, n);

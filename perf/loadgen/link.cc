@@ -99,7 +99,10 @@ void Link::start_port(const Options& options) {
 
   rte_eth_conf conf{};
   rte_eth_dev_info info{};
-  rte_eth_dev_info_get(port_, &info);
+  if (const int error = rte_eth_dev_info_get(port_, &info); error != 0) {
+    throw std::runtime_error("device '" + options.vdev +
+                             "' says nothing of itself: " + rte_strerror(-error));
+  }
   conf.rxmode.mtu = options.mtu;
   if (info.max_mtu != 0 && options.mtu > info.max_mtu) conf.rxmode.mtu = info.max_mtu;
   uint16_t rx = kDescriptors, tx = kDescriptors;

@@ -324,6 +324,7 @@ TEST_F(ClientTest, PeekWaitallTruncAndUnknownFlags) {
   EXPECT_EQ(postern_recv(p.b, buffer, 2, MSG_PEEK), 2);
   EXPECT_EQ(postern_recv(p.b, buffer, 6, MSG_PEEK | MSG_WAITALL), 6);
   EXPECT_EQ(std::string(buffer, 6), "abcdef");
+  EXPECT_EQ(postern_recv(p.b, buffer, 10, MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT), 6);
   EXPECT_EQ(postern_recv(p.b, buffer, 2, MSG_TRUNC), 2);  // discarded
   EXPECT_EQ(postern_recv(p.b, buffer, 2, 0), 2);
   EXPECT_EQ(std::string(buffer, 2), "cd");
@@ -334,7 +335,7 @@ TEST_F(ClientTest, PeekWaitallTruncAndUnknownFlags) {
   EXPECT_EQ(postern_recv(p.b, buffer, 6, MSG_WAITALL), 6);
   EXPECT_EQ(std::string(buffer, 6), "efghij");
   later.join();
-  EXPECT_EQ(postern_recv(p.b, buffer, 1, MSG_ERRQUEUE), -1);
+  EXPECT_EQ(postern_recv(p.b, buffer, 1, MSG_CONFIRM), -1);
   EXPECT_EQ(errno, EOPNOTSUPP);
   EXPECT_EQ(postern_send(p.b, buffer, 1, MSG_CONFIRM), -1);
   EXPECT_EQ(errno, EOPNOTSUPP);
