@@ -418,15 +418,16 @@ def every_malformation_has_its_name(world):
     start6(world)
     serve6(world)
     frames, wire, wrong = Frames6(world), capture(), []
-    # The kernel's own chatter would be counted among the drops: it has said what it has to say.
-    time.sleep(1)
     for reason, frame in hostile(frames):
-        before = settled6(world)
-        for _ in range(7):
-            wire.send(frame)
-        after = settled6(world)
-        gained = {k: after.get(k, 0) - before.get(k, 0) for k in after}
-        if gained.get(reason, 0) != 7:
+        for _ in range(3):  # what the kernel says in between is counted among the drops as well
+            before = settled6(world)
+            for _ in range(7):
+                wire.send(frame)
+            after = settled6(world)
+            gained = {k: after.get(k, 0) - before.get(k, 0) for k in after}
+            if gained.get(reason, 0) == 7:
+                break
+        else:
             wrong.append(f"{frame[14:90].hex()}: wanted 7 {reason}, got "
                          f"{ {k: v for k, v in gained.items() if v} }")
     assert not wrong, "\n".join(wrong)

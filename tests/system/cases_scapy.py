@@ -22,10 +22,6 @@ four, six = ether / IP(src=mine4, dst=ours4), ether / IPv6(src=mine6, dst=ours6)
 datagram = UDP(sport=4000, dport=9) / Raw(b"x" * 32)
 def option(kind):
     return IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=kind, optdata=b"1234")])
-whole = bytes((IP(src=mine4, dst=ours4, id=7) / UDP(sport=4000, dport=9) / Raw(b"y" * 64)))[20:]
-def piece(offset, data, more, ident):
-    return ether / IP(src=mine4, dst=ours4, id=ident, proto=17, frag=offset // 8,
-                      flags="MF" if more else 0) / Raw(data)
 PACKETS = {
     "closed port": [four / datagram],
     "closed port 6": [six / datagram],
@@ -43,9 +39,6 @@ PACKETS = {
     "xmas": [four / TCP(sport=4000, dport=7, flags="FPU")],
     "syn fin": [six / TCP(sport=4000, dport=7, flags="SF")],
     "land": [ether / IP(src=ours4, dst=ours4) / TCP(sport=7, dport=7, flags="S")],
-    "teardrop": [piece(0, whole[:40], True, 11), piece(24, whole[24:64], False, 11)],
-    "ping of death": [piece(65528, b"12345678", False, 12)],
-    "tiny": [ether / IP(src=mine4, dst=ours4, id=13, proto=6, flags="MF") / Raw(b"12345678")],
     "tiny 6": [six / IPv6ExtHdrFragment(nh=6, offset=0, m=1, id=14) / Raw(b"12345678")],
     "uneven 6": [six / IPv6ExtHdrFragment(nh=17, offset=0, m=1, id=15) / Raw(b"123456789")],
     "far solicitation": [ether / IPv6(src=mine6, dst=ours6, hlim=64) / ICMPv6ND_NS(tgt=ours6)],
@@ -79,8 +72,7 @@ ANSWERED = {
 # How often each reason, besides those that closed ports make.
 DROPPED = {
     "ip_unknown_protocol": 3, "ip6_bad_extension": 5, "ip4_bad_option": 1, "udp_bad_checksum": 1,
-    "tcp_bad_flags": 2, "ip_source_ours": 1, "ip_fragment_overlap": 1, "ip4_malformed": 1,
-    "ip_fragment_tiny": 2, "nd_bad_hop_limit": 1,
+    "tcp_bad_flags": 2, "ip_source_ours": 1, "ip_fragment_tiny": 1, "nd_bad_hop_limit": 1,
 }
 
 
@@ -106,7 +98,7 @@ def scapy_is_answered_or_dropped_by_name(world):
     def news():
         now = drop_counts(world)
         return {reason: now.get(reason, 0) - before.get(reason, 0) for reason in DROPPED}
-    wait_until(lambda: news() == DROPPED, 10, f"drops by name: {news()}")
+    wait_until(lambda: news() == DROPPED, 10, f"drops by name: {drop_counts(world)}, before {before}")
     with udp6() as sock:
         sock.send(b"after")
         assert sock.recv(100) == b"after"

@@ -102,13 +102,16 @@ class App:
         return self.process.pid
 
     def line(self, seconds=30):
-        """Its next line of output."""
-        stream = self.process.stdout
-        readable, _, _ = select.select([stream], [], [], seconds)
-        assert readable, f"{self.name} said nothing for {seconds} s"
-        text = stream.readline()
-        assert text, f"{self.name} ended without a word"
-        return text.strip()
+        """Its next line of output. Byte by byte: what is behind it stays in the pipe, where select()
+        sees it."""
+        pipe, text = self.process.stdout.fileno(), b""
+        while not text.endswith(b"\n"):
+            readable, _, _ = select.select([pipe], [], [], seconds)
+            assert readable, f"{self.name} said nothing for {seconds} s"
+            byte = os.read(pipe, 1)
+            assert byte, f"{self.name} ended without a word"
+            text += byte
+        return text.decode().strip()
 
     def expect_ready(self, seconds=30):
         text = self.line(seconds)
