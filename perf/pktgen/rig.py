@@ -33,6 +33,7 @@ class Rig:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="postern-rfc2544-"))
         self.memif = self.dir / "link.sock"
         self.processes = []
+        self.lives = 0  # of posternd: its counters begin anew with each
         pages = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
         self.hugepages = pages.exists() and int(pages.read_text()) >= 512
 
@@ -55,6 +56,7 @@ class Rig:
         return self.o.port or f"net_memif0,role=server,socket={self.memif},socket-abstract=no"
 
     def start_posternd(self):
+        self.lives += 1
         config = {
             "dpdk": {"file_prefix": "rfc2544-posternd"},
             "memory": {"hugepages": "on" if self.hugepages else "off", "size": "512MiB"},
@@ -94,9 +96,14 @@ class Rig:
         return f"posternd, exit status {self.processes[0].poll()}:\n{log[-800:]}"
 
     def cli(self, *arguments):
-        return subprocess.run([self.o.build / "app/cli/postern", *arguments, "-j", "--socket",
-                               self.dir / "control.sock"], check=True, capture_output=True,
-                              text=True).stdout
+        command = [self.o.build / "app/cli/postern", *arguments, "-j", "--socket",
+                   self.dir / "control.sock"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode and self.revived():
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"postern {' '.join(arguments)}: {done.stderr}\n{self.last_words()}")
+        return done.stdout
 
     def mac(self):
         return json.loads(self.cli("link"))[0]["mac"]

@@ -20,6 +20,7 @@ import rfc2544  # noqa: E402
 
 class Device:
     """Sends up to `link` frames a second, passes up to `capacity`, stores `buffer` frames."""
+    lives = 1  # it does not die
 
     def __init__(self, link, capacity, buffer=0, unlucky=()):
         self.link, self.capacity, self.buffer = link, capacity, buffer
