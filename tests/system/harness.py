@@ -295,7 +295,7 @@ class World:
 
     def wait_listening(self, *ports):
         def listening():
-            return all(re.search(rf"[:.\]]{port}\b", text) for port in ports
+            return all(re.search(rf"(LISTEN|UNCONN)\s.*[:.\]]{port}\b", text) for port in ports
                        for text in [self.cli("ss", check=False)])
         wait_until(listening, 15, f"a socket on port {ports} in `postern ss`")
 
