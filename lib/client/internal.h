@@ -344,7 +344,7 @@ struct channel {
   struct shm_request* requests;
   const struct shm_socket* sockets;
   const struct shm_figures* figures; /* NULL: the daemon is older than they are */
-  const struct shm_error* errors; /* NULL: the daemon is older than they are */
+  const struct shm_error* errors;    /* NULL: the daemon is older than they are */
   uint32_t rx_units;
   uint32_t tx_blocks;
   uint32_t index;

@@ -191,8 +191,8 @@ static bool open_channel(struct context* c, uint32_t i) {
       region(c->daemon_map, SHM_REGION_SOCKETS, i, (uint64_t)h->slots * sizeof *ch->sockets, NULL);
   ch->figures = region(c->daemon_map, SHM_REGION_FIGURES, i, sizeof(struct shm_figures), NULL);
   ch->rx_pool = region(c->daemon_map, SHM_REGION_RX_POOL, i, SHM_CHUNK_UNIT, &rx_size);
-  ch->errors = region(c->daemon_map, SHM_REGION_ERRORS, i,
-                      (uint64_t)SHM_ERRORS * sizeof *ch->errors, NULL);
+  ch->errors =
+      region(c->daemon_map, SHM_REGION_ERRORS, i, (uint64_t)SHM_ERRORS * sizeof *ch->errors, NULL);
   ch->ours = writable_region(c->client_map, SHM_REGION_CHANNEL_CLIENT, i, sizeof *ch->ours, NULL);
   ch->commands = writable_region(c->client_map, SHM_REGION_COMMAND_RING, i,
                                  (uint64_t)h->command_entries * sizeof *ch->commands, NULL);
