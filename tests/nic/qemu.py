@@ -9,8 +9,6 @@ from kernel import cache
 
 PROGRAM = "qemu-system-x86_64"
 PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data")
-SOURCE = ("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
-          "http://deb.debian.org/debian bookworm-backports main\n")
 
 
 class Missing(Exception):
@@ -24,12 +22,22 @@ def has(command, environment, device):
     return f"{device} options" in options
 
 
+def source():
+    """Backports where this machine has its Debian from."""
+    sites = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE)", "Codename: bookworm"],
+                           check=False, text=True, capture_output=True).stdout.split()
+    if not sites:
+        raise Missing("apt has no lists of Debian 12: run apt-get update")
+    return ("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
+            f"{sites[0]} bookworm-backports main\n")
+
+
 def apt(*arguments, cwd=None):
     """apt with sources, lists and cache of its own, so that the machine's stay as they are."""
     home = cache() / "apt"
     for directory in ("lists/partial", "archives/partial"):
         (home / directory).mkdir(parents=True, exist_ok=True)
-    (home / "sources.list").write_text(SOURCE)
+    (home / "sources.list").write_text(source())
     options = [f"Dir::Etc::sourcelist={home}/sources.list", "Dir::Etc::sourceparts=/dev/null",
                f"Dir::State::lists={home}/lists", f"Dir::Cache::archives={home}/archives",
                f"Dir::Cache::pkgcache={home}/pkgcache", f"Dir::Cache::srcpkgcache={home}/srcpkgcache"]
