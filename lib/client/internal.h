@@ -657,6 +657,12 @@ struct iter { /* where the next byte of a scattered buffer is */
 /* Copies n bytes out of or into the buffer and moves on; n <= what is left. */
 void iter_read(struct iter* it, void* to, size_t n);
 void iter_write(struct iter* it, const void* from, size_t n);
+
+/* What a datagram of so many bytes takes in a stream, of either direction. */
+static inline uint32_t record_bytes(uint32_t payload) {
+  return ((uint32_t)sizeof(struct shm_datagram) + payload + 7) & ~UINT32_C(7);
+}
+
 /* Sum of the lengths; -1 with EINVAL or EMSGSIZE. */
 ssize_t iov_total(const struct iovec* vec, size_t count);
 

@@ -197,17 +197,13 @@ static const uint8_t* in_one_piece(const struct channel* ch, struct place* at, u
   return (const uint8_t*)(chunk + 1) + at->offset;
 }
 
-static uint32_t record_size(uint32_t payload) {
-  return ((uint32_t)sizeof(struct shm_datagram) + payload + 7) & ~UINT32_C(7);
-}
-
 /* Copies the header out, and as much of the payload as is wanted. Returns the record's size. */
 static uint32_t copy_datagram(const struct channel* ch, struct place* at, struct iter* it,
                               size_t wanted, struct shm_datagram* header) {
   const uint8_t* piece = in_one_piece(ch, at, sizeof *header);
   if (piece != NULL) {
     memcpy(header, piece, sizeof *header);
-    const uint32_t bytes = record_size(header->length);
+    const uint32_t bytes = record_bytes(header->length);
     const uint32_t n = header->length < wanted ? header->length : (uint32_t)wanted;
     if (in_one_piece(ch, at, bytes) != NULL) {
       iter_write(it, piece + sizeof *header, n);
@@ -217,7 +213,7 @@ static uint32_t copy_datagram(const struct channel* ch, struct place* at, struct
   }
   const struct iovec vec = {.iov_base = header, .iov_len = sizeof *header};
   walk(ch, at, &(struct iter){.vec = &vec, .count = 1}, sizeof *header);
-  const uint32_t bytes = record_size(header->length);
+  const uint32_t bytes = record_bytes(header->length);
   const uint32_t n = header->length < wanted ? header->length : (uint32_t)wanted;
   walk(ch, at, it, n);
   walk(ch, at, NULL, bytes - (uint32_t)sizeof *header - n);
@@ -414,9 +410,9 @@ int postern_recvmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags
       limit != NULL ? now_ns() + limit->tv_sec * INT64_C(1000000000) + limit->tv_nsec : FOREVER;
   unsigned done = 0;
   while (done < count) {
-    const int now = (flags & ~MSG_WAITFORONE) | (one_waits && done != 0 ? MSG_DONTWAIT : 0);
-    if (take) done += take_many(&s, messages + done, count - done, now);
+    if (take) done += take_many(&s, messages + done, count - done, flags & ~MSG_WAITFORONE);
     if (done == count) break;
+    const int now = (flags & ~MSG_WAITFORONE) | (one_waits && done != 0 ? MSG_DONTWAIT : 0);
     const ssize_t n = postern_recvmsg(fd, &messages[done].msg_hdr, now);
     if (n < 0) break;
     messages[done++].msg_len = (unsigned)n;

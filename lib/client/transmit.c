@@ -21,10 +21,6 @@ static uint32_t outstanding(const struct record* r) {
 
 static uint32_t capacity(const struct tx_unit* u) { return (uint32_t)u->units * SHM_CHUNK_UNIT; }
 
-static uint32_t record_bytes(uint32_t payload) {
-  return ((uint32_t)sizeof(struct shm_datagram) + payload + 7) & ~UINT32_C(7);
-}
-
 /* ---- freeing ---- */
 
 /* The oldest datagram's place is kept ahead of the chunks that are freed. */
