@@ -230,9 +230,11 @@ protocol device {{ }}
 protocol static {{ ipv4;
 {static}}}
 protocol bgp peer {{
+  # BIRD's socket is bound to the interface; with that gone, nothing it still sends reaches the peer,
+  # which knows the session's end by the hold time alone.
   local {own} as {own_as};
   neighbor {peer} as {peer_as};
-  connect retry time 1; connect delay time 1; error wait time 1, 2;
+  hold time 9; connect retry time 1; connect delay time 1; error wait time 1, 2;
   ipv4 {{ import all; export all; }};
 }}
 {more}"""
