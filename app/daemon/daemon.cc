@@ -131,6 +131,12 @@ void Daemon::open_ports() {
     spdlog::info("port {}: {} by {}, {}, MTU {}, {} queue(s), {}", port.name, port.device,
                  opened.driver(), to_string(opened.mac()), opened.mtu(), opened.queues(),
                  opened.capabilities());
+    if (!port.checksums) {
+      spdlog::warn(
+          "port {}: checksums of TCP and UDP are neither verified nor filled in; whatever "
+          "spoils a packet on this link reaches applications",
+          port.name);
+    }
   }
 }
 

@@ -162,6 +162,7 @@ PortOptions port_options(const Config& config, const PortConfig& port) {
   options.rx_descriptors = port.rx_descriptors;
   options.tx_descriptors = port.tx_descriptors;
   options.mac = port.mac;
+  options.checksums = port.checksums;
   options.checksum_offload = port.checksum_offload == OffloadMode::automatic;
   // What harms packets on purpose does not know packets in several buffers.
   options.tso = port.tso == OffloadMode::automatic && config.impair.seed == 0;

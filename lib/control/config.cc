@@ -28,7 +28,7 @@ struct VlanDraft {
 };
 struct PortDraft {
   PortConfig port;
-  Field section, name, device, ipv6, exception;
+  Field section, name, device, checksums, ipv6, exception;
   std::vector<Field> addresses;
   std::vector<VlanDraft> vlans;
 };
@@ -116,6 +116,7 @@ constexpr Key<Draft> kWorkers[] = {
 // ---- ports: ----
 
 constexpr std::string_view kOffload[] = {"auto", "off"};
+constexpr std::string_view kOnOff[] = {"on", "off"};
 
 void read_addresses(const Field& f, std::vector<Prefix>& addresses, std::vector<Field>& fields) {
   for (const Field& item : f.list()) {
@@ -214,6 +215,11 @@ constexpr Key<PortDraft> kPort[] = {
     {"addresses",
      [](const Field& f, PortDraft& d) { read_addresses(f, d.port.addresses, d.addresses); }, true},
     {"vlans", read_vlans},
+    {"checksums",
+     [](const Field& f, PortDraft& d) {
+       d.checksums = f;
+       d.port.checksums = f.choice(kOnOff) == 0;
+     }},
     {"checksum_offload",
      [](const Field& f, PortDraft& d) {
        d.port.checksum_offload = OffloadMode(f.choice(kOffload));
@@ -591,6 +597,27 @@ void check_taps(const Draft& d) {
   }
 }
 
+// Off only where no wire can spoil a packet and where no kernel, which would believe none, is the
+// peer.
+void check_checksums(const Draft& d) {
+  constexpr std::string_view kWithinTheHost[] = {"net_memif", "net_virtio_user", "net_vhost",
+                                                 "net_ring", "net_null"};
+  for (const PortDraft& p : d.ports) {
+    if (p.port.checksums) continue;
+    const bool within = std::ranges::any_of(
+        kWithinTheHost, [&](std::string_view driver) { return p.port.device.starts_with(driver); });
+    if (!within) {
+      p.checksums.fail("the device leads to a wire or to a kernel",
+                       "turn checksums off only on net_memif, net_virtio_user, net_vhost, net_ring "
+                       "or net_null");
+    }
+    if (d.config.impair.corrupt > 0) {
+      p.checksums.fail("impair.corrupt spoils packets, and nobody would notice",
+                       "leave one of the two out");
+    }
+  }
+}
+
 constexpr uint16_t kMtuIpv6 = 1280;  // RFC 8200 5
 
 struct SeenAddress {
@@ -768,6 +795,7 @@ Config load_config(const std::filesystem::path& file, const Machine& machine) {
   complete_vlans(draft);
   check_port_names(draft);
   check_taps(draft);
+  check_checksums(draft);
   check_all_addresses(draft);
   check_routes(draft);
   check_neighbors(draft);

@@ -62,6 +62,7 @@ struct PortConfig {
   std::optional<MacAddress> mac;
   uint16_t mtu = 1500;            // 576..9000
   std::vector<Prefix> addresses;  // at least one
+  bool checksums = true;          // of TCP and UDP; false: neither filled in nor verified
   OffloadMode checksum_offload = OffloadMode::automatic;
   OffloadMode tso = OffloadMode::automatic;
   uint16_t rx_descriptors = 1024;

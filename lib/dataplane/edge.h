@@ -14,8 +14,10 @@ inline bool make_contiguous(rte_mbuf* packet) noexcept {
   return packet->nb_segs == 1 || rte_pktmbuf_linearize(packet) == 0;
 }
 
-// A view of a contiguous frame, valid while the buffer is.
-inline RxPacket view_of(const rte_mbuf* packet, uint16_t interface) noexcept {
+// A view of a contiguous frame, valid while the buffer is. `unjudged`: of a checksum of TCP or UDP
+// that the device says nothing about.
+inline RxPacket view_of(const rte_mbuf* packet, uint16_t interface,
+                        ChecksumVerdict unjudged = ChecksumVerdict::unknown) noexcept {
   const auto verdict = [flags = packet->ol_flags](uint64_t good, uint64_t bad) {
     return (flags & bad) == bad && (flags & good) != good ? ChecksumVerdict::bad
            : (flags & good) == good                       ? ChecksumVerdict::good
@@ -25,6 +27,7 @@ inline RxPacket view_of(const rte_mbuf* packet, uint16_t interface) noexcept {
   p.data = rte_pktmbuf_mtod(packet, const std::byte*);
   p.length = rte_pktmbuf_data_len(packet);
   p.interface = interface;
+  p.l4_checksum = unjudged;
   if ((packet->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) p.vlan = packet->vlan_tci & 0xfff;
   if ((packet->ol_flags & (RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_L4_CKSUM_MASK)) == 0) {
     return p;
@@ -32,7 +35,8 @@ inline RxPacket view_of(const rte_mbuf* packet, uint16_t interface) noexcept {
   // In each pair of bits both set means "not valid, but the content is": a packet that never was on
   // a wire.
   p.ip_checksum = verdict(RTE_MBUF_F_RX_IP_CKSUM_GOOD, RTE_MBUF_F_RX_IP_CKSUM_BAD);
-  p.l4_checksum = verdict(RTE_MBUF_F_RX_L4_CKSUM_GOOD, RTE_MBUF_F_RX_L4_CKSUM_BAD);
+  const ChecksumVerdict l4 = verdict(RTE_MBUF_F_RX_L4_CKSUM_GOOD, RTE_MBUF_F_RX_L4_CKSUM_BAD);
+  if (l4 != ChecksumVerdict::unknown) p.l4_checksum = l4;
   return p;
 }
 

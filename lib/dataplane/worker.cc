@@ -71,12 +71,14 @@ Worker::Impl::Impl(Worker& w, const WorkerOptions& o)
       bell(o.mesh != nullptr ? o.mesh->bell(o.index) : own_bell.emplace()),
       sleeper(o.ports, static_cast<uint16_t>(o.index), bell),
       sends_for_kernel(o.exception != nullptr && o.index == 0) {
-  interface_of.assign(kLoopPort + 1, 0);
-  interface_of[kLoopPort] = stack.loop();
+  arrivals.resize(kLoopPort + 1);
+  arrivals[kLoopPort].interface = stack.loop();
   for (uint16_t i = 0; i < options.ports.size(); ++i) {
     transmit_queues.push_back(
         std::make_unique<TransmitQueue>(*options.ports[i], options.index, options.mesh));
-    interface_of[options.ports[i]->id()] = i;
+    const bool checked = options.ports[i]->options().checksums;
+    arrivals[options.ports[i]->id()] = {
+        i, checked ? ChecksumVerdict::unknown : ChecksumVerdict::unchecked};
   }
   if (sends_for_kernel) options.exception->set_sender(&bell);
   const ImpairmentOptions& bad = options.impairment;

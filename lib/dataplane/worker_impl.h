@@ -79,7 +79,11 @@ struct Worker::Impl {
   Sleeper sleeper;
   const bool sends_for_kernel;
   std::vector<std::unique_ptr<TransmitQueue>> transmit_queues;  // by interface
-  std::vector<uint16_t> interface_of;                           // by DPDK's port id, and kLoopPort
+  struct Arrival {
+    uint16_t interface = 0;
+    ChecksumVerdict unjudged = ChecksumVerdict::unknown;
+  };
+  std::vector<Arrival> arrivals;  // by DPDK's port id, and kLoopPort
   std::unique_ptr<Impairment> rx_impairment;
   std::vector<std::unique_ptr<Impairment>> tx_impairment;  // by interface; empty: none
 

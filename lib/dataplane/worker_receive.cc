@@ -141,7 +141,7 @@ uint32_t Worker::Impl::receive_handed_over() noexcept {
     deliver(burst.data(), n);
     const size_t m =
         options.mesh->to_send(from, options.index).pop_burst(burst.data(), burst.size());
-    for (size_t i = 0; i < m; ++i) send(burst[i], interface_of[burst[i]->port]);
+    for (size_t i = 0; i < m; ++i) send(burst[i], arrivals[burst[i]->port].interface);
     total += n + m;
   }
   return static_cast<uint32_t>(total);
@@ -161,7 +161,8 @@ void Worker::Impl::deliver(rte_mbuf** packets, size_t n) noexcept {
   while (n > 0) {
     const size_t part = std::min(n, kRxBurst);
     for (size_t i = 0; i < part; ++i) {
-      views[i] = view_of(packets[i], interface_of[packets[i]->port]);
+      const Arrival& arrival = arrivals[packets[i]->port];
+      views[i] = view_of(packets[i], arrival.interface, arrival.unjudged);
     }
     stack.receive({views.data(), part}, now);
     compat::buffers_given();

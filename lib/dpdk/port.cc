@@ -227,7 +227,7 @@ void Port::configure(bool interrupts) {
   uint64_t rx = RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
   if (!options_.vlans.empty()) rx |= RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
   uint64_t tx = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-  if (options_.checksum_offload) {
+  if (options_.checksum_offload && options_.checksums) {
     rx |=
         RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
     tx |=
@@ -242,11 +242,14 @@ void Port::configure(bool interrupts) {
       has(conf.rxmode.offloads, RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
   rx_offloads_.vlan_strip = has(conf.rxmode.offloads, RTE_ETH_RX_OFFLOAD_VLAN_STRIP);
   tx_offloads_.ip_checksum = has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
-  tx_offloads_.l4_checksum =
+  const bool by_device =
       has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM);
+  tx_offloads_.l4_checksum = !options_.checksums ? L4Checksum::none
+                             : by_device         ? L4Checksum::device
+                                                 : L4Checksum::software;
   multi_segment_tx_ = has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
-  tx_offloads_.tso = has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_TCP_TSO) && multi_segment_tx_ &&
-                     tx_offloads_.l4_checksum;
+  tx_offloads_.tso =
+      has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_TCP_TSO) && multi_segment_tx_ && by_device;
 
   std::array<uint8_t, rss::kMaxKeyBytes> key = rss::key();
   const uint64_t hashes =
@@ -409,7 +412,8 @@ std::string Port::capabilities() const {
   };
   // Of TCP and UDP. virtio leaves that of the IPv4 header to us, which costs next to nothing.
   add(rx_offloads_.l4_checksum, "rx-checksum");
-  add(tx_offloads_.l4_checksum, "tx-checksum");
+  add(tx_offloads_.l4_checksum == L4Checksum::device, "tx-checksum");
+  add(!options_.checksums, "no-checksums");
   add(tx_offloads_.tso, "tso");
   add(multi_segment_tx_, "multi-segment");
   add(rx_offloads_.vlan_strip, "vlan-strip");

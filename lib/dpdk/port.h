@@ -24,6 +24,7 @@ struct PortOptions {
   uint16_t rx_descriptors = 1024;
   uint16_t tx_descriptors = 1024;
   std::optional<MacAddress> mac;  // instead of the device's own
+  bool checksums = true;          // of TCP and UDP; false: neither filled in nor verified
   bool checksum_offload = true;   // use what the device has
   bool tso = true;                // with checksum_offload: leave segmentation to the device
   bool rx_interrupts = true;      // so that a sleeping worker can be woken, where there are any
@@ -81,7 +82,7 @@ class Port {
   [[nodiscard]] const TxOffloads& tx_offloads() const { return tx_offloads_; }
   [[nodiscard]] const RxOffloads& rx_offloads() const { return rx_offloads_; }
   [[nodiscard]] bool multi_segment_tx() const { return multi_segment_tx_; }
-  // What it can do, for people: "rx-checksum tx-checksum tso multi-segment rss wake=level".
+  // What it can do, for people: "rx-checksum tx-checksum tso multi-segment rss wake=fd".
   [[nodiscard]] std::string capabilities() const;
   [[nodiscard]] const PacketPool& rx_pool() const { return *rx_pool_; }
 

@@ -81,7 +81,7 @@ void InterfaceTable::add_loop(uint16_t mtu) {
   interfaces_.push_back({.mac = {},
                          .mtu = mtu,
                          .mtu_v6 = mtu,
-                         .offloads = {.ip_checksum = true, .l4_checksum = true},
+                         .offloads = {.ip_checksum = true, .l4_checksum = L4Checksum::device},
                          .addresses = {}});
 }
 

@@ -115,22 +115,24 @@ inline CommonHeaders write_common_headers(std::byte* out, const FlowKey& key, co
   return {kCommonL4 + tcp_header, pseudo};
 }
 
-// The headers of a datagram; its checksum too, of which the device adds header and payload with
-// `offload`. `payload`: running sum of the payload.
+// The headers of a datagram; its checksum too, of which a device adds header and payload.
+// `payload`: running sum of the payload.
 struct CommonDatagram {
   const Endpoint& local;
   const Endpoint& remote;
   uint32_t length = 0;  // of the payload
 };
 inline void write_common_datagram(std::byte* out, const CommonDatagram& d, uint32_t payload,
-                                  bool offload, const CommonFields& f) noexcept {
+                                  L4Checksum by, const CommonFields& f) noexcept {
   const uint32_t length = kCommonUdp + d.length;
   const uint32_t pseudo =
       write_common_ipv4(out, d.local.address, d.remote.address, Protocol::udp, length, f);
   std::byte* const udp = out + kCommonL4;
   detail::put32(udp, uint32_t{d.local.port} << 16 | d.remote.port);
-  be16 checksum = std::bit_cast<be16>(checksum_fold(pseudo));
-  if (!offload) {
+  be16 checksum{0};
+  if (by == L4Checksum::device) {
+    checksum = std::bit_cast<be16>(checksum_fold(pseudo));
+  } else if (by == L4Checksum::software) {
     checksum =
         checksum_finish(detail::fold(uint64_t{pseudo} + payload + detail::load<uint32_t>(udp) +
                                      checksum_word(static_cast<uint16_t>(length))));
@@ -141,12 +143,13 @@ inline void write_common_datagram(std::byte* out, const CommonDatagram& d, uint3
   std::memcpy(udp + 6, &checksum, 2);
 }
 
-// Sets the checksum of TCP. `payload`: running sum of the payload. With `offload` the device adds
-// header and payload.
+// Sets the checksum of TCP, to which a device adds header and payload. `payload`: running sum of
+// the payload.
 inline void finish_common_checksum(std::byte* out, const CommonHeaders& headers, uint32_t payload,
-                                   bool offload) noexcept {
+                                   L4Checksum by) noexcept {
+  if (by == L4Checksum::none) return;  // it is 0
   be16 checksum = std::bit_cast<be16>(checksum_fold(headers.sum));
-  if (!offload) {
+  if (by == L4Checksum::software) {
     uint64_t sum = uint64_t{headers.sum} + payload;
     for (uint32_t at = kCommonL4; at < headers.length; at += 4) {
       sum += detail::load<uint32_t>(out + at);

@@ -241,7 +241,8 @@ class StackCore {
 
   // ---- fragment_input.cc ----
   Drop fragment_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
-  Drop whole_input(const ParsedPacket& last, std::span<std::byte> whole) noexcept;
+  Drop whole_input(const RxPacket& packet, const ParsedPacket& last,
+                   std::span<std::byte> whole) noexcept;
   void expire_fragments() noexcept;
 
   // ---- arp_input.cc ----
@@ -441,7 +442,7 @@ class StackCore {
   [[nodiscard]] int udp_route(const UdpSocket& socket, const UdpSend& item, Path* path,
                               IpAddress* source) noexcept;
   void udp_payload(UdpSocket& socket, const UdpSend& item, uint32_t offset, uint32_t n,
-                   std::byte* out, const IpAddress& source, TxFrame& frame, bool offload) noexcept;
+                   std::byte* out, const IpAddress& source, TxFrame& frame, L4Checksum by) noexcept;
 
   // ---- operations.cc ----
   int set_listener_option(Listener& listener, SocketOption option, uint32_t value) noexcept;

@@ -27,11 +27,12 @@ Drop StackCore::fragment_input(const RxPacket& packet, const ParsedPacket& p) no
   counters.add(Counter::ip_fragments_rx);
   if (whole.empty()) return Drop::none;
   counters.add(Counter::ip_reassembled);
-  return whole_input(p, whole);
+  return whole_input(packet, p, whole);
 }
 
 // Parsed as if it had come in one frame, from the Ethernet header of its last fragment on.
-Drop StackCore::whole_input(const ParsedPacket& p, std::span<std::byte> whole) noexcept {
+Drop StackCore::whole_input(const RxPacket& packet, const ParsedPacket& p,
+                            std::span<std::byte> whole) noexcept {
   static_assert(Reassembler::kLinkRoom >= sizeof(wire::EthernetHeader));
   std::byte* const frame = whole.data() - sizeof(wire::EthernetHeader);
   wire::write_ethernet(frame, p.mac_destination, p.mac_source,
@@ -41,6 +42,9 @@ Drop StackCore::whole_input(const ParsedPacket& p, std::span<std::byte> whole) n
   joined.length = static_cast<uint32_t>(sizeof(wire::EthernetHeader) + whole.size());
   joined.interface = p.interface;
   joined.ip_checksum = ChecksumVerdict::good;
+  // A device judges no fragment, let alone all of them.
+  const bool unchecked = packet.l4_checksum == ChecksumVerdict::unchecked;
+  joined.l4_checksum = unchecked ? ChecksumVerdict::unchecked : ChecksumVerdict::unknown;
   ParsedPacket q;
   wire::parse_any(joined, &q);
   if (q.drop != Drop::none) return q.drop;

@@ -113,16 +113,17 @@ void StackCore::build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame&
     return build_common(socket, segment, frame);
   }
   const FlowKey& key = socket.key;
-  const bool offload = interfaces_[socket.interface].offloads.l4_checksum;
+  const L4Checksum by = interfaces_[socket.interface].offloads.l4_checksum;
+  const bool software = by == L4Checksum::software;
   std::byte* const l4 = build_headers(socket, segment, frame);
   const uint32_t header = frame.l4_length;
   const uint32_t sum = segment.length == 0 ? 0
                                            : copy_payload(socket, segment.tx_position,
-                                                          segment.length, l4 + header, !offload);
-  if (offload) {
+                                                          segment.length, l4 + header, software);
+  if (by == L4Checksum::device) {
     frame.needs_l4_checksum = true;
     wire::offload_checksum(l4, key.local, key.remote, Protocol::tcp, header + segment.length);
-  } else {
+  } else if (software) {
     wire::finish_checksum(l4, header, sum, segment.length, key.local, key.remote, Protocol::tcp);
   }
 }
@@ -162,10 +163,11 @@ void StackCore::build_common(TcpSocket& socket, const TcpSegment& segment,
                             .offload_ip_checksum = offloads.ip_checksum});
   describe_common(frame, socket.interface, Protocol::tcp, headers.length - kCommonL4);
   frame.length = headers.length + segment.length;
-  const uint32_t payload = segment.length == 0
-                               ? 0
-                               : copy_payload(socket, segment.tx_position, segment.length,
-                                              frame.data + headers.length, !offloads.l4_checksum);
+  const uint32_t payload =
+      segment.length == 0
+          ? 0
+          : copy_payload(socket, segment.tx_position, segment.length, frame.data + headers.length,
+                         offloads.l4_checksum == L4Checksum::software);
   finish_common_checksum(frame.data, headers, payload, offloads.l4_checksum);
 }
 
@@ -180,7 +182,7 @@ void StackCore::describe_common(TxFrame& frame, uint16_t interface, Protocol pro
   frame.protocol = static_cast<uint8_t>(protocol);
   frame.is_v6 = false;
   frame.needs_ip_checksum = offloads.ip_checksum;
-  frame.needs_l4_checksum = offloads.l4_checksum;
+  frame.needs_l4_checksum = offloads.l4_checksum == L4Checksum::device;
 }
 
 // One pass over the payload. Extents were checked against the transmit region when they were

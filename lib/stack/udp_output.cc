@@ -52,10 +52,10 @@ bool StackCore::udp_common(UdpSocket& socket, const UdpSend& item, TxFrame& fram
   const std::byte* const payload = apps_[socket.app].memory().tx_pool + item.offset;
   std::byte* const out = frame.data + kCommonL4 + kCommonUdp;
   uint32_t sum = 0;
-  if (offloads.l4_checksum) {
-    std::memcpy(out, payload, item.length);
-  } else {
+  if (offloads.l4_checksum == L4Checksum::software) {
     sum = copy_and_checksum(out, payload, item.length);
+  } else {
+    std::memcpy(out, payload, item.length);
   }
   const Endpoint local{way.source, udp_table_.binding(udp_.index_of(&socket)).local.port};
   const uint8_t ttl = item.ttl != 0 ? item.ttl : socket.ttl;
@@ -169,7 +169,9 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
   item.sent += here;
   *done = item.sent == total;
   frame.l4_length = kUdpHeader;
-  udp_payload(socket, item, offset, here, l4, source, frame, offloads.l4_checksum && whole);
+  const bool by_device = offloads.l4_checksum == L4Checksum::device;
+  udp_payload(socket, item, offset, here, l4, source, frame,
+              by_device && !whole ? L4Checksum::software : offloads.l4_checksum);
   if (*done) counters.add(Counter::udp_tx_datagrams);
   if (!path.many) {
     if (path.resolution == NeighborTable::Resolution::resolved && !is_v6 && !routes_->shares() &&
@@ -188,7 +190,7 @@ bool StackCore::udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame, bool
 // Bytes [offset, offset + n) of UDP header and payload to `out`.
 void StackCore::udp_payload(UdpSocket& socket, const UdpSend& item, uint32_t offset, uint32_t n,
                             std::byte* out, const IpAddress& source, TxFrame& frame,
-                            bool offload) noexcept {
+                            L4Checksum by) noexcept {
   const std::byte* const payload = apps_[socket.app].memory().tx_pool + item.offset;
   if (offset != 0) {
     std::memcpy(out, payload + offset - kUdpHeader, n);
@@ -198,8 +200,9 @@ void StackCore::udp_payload(UdpSocket& socket, const UdpSend& item, uint32_t off
   wire::write_udp(out, binding.local.port, item.remote.port, item.length);
   const uint32_t here = n - kUdpHeader;
   const uint32_t total = kUdpHeader + item.length;
-  if (offload) {
+  if (by != L4Checksum::software) {
     std::memcpy(out + kUdpHeader, payload, here);
+    if (by == L4Checksum::none) return;
     frame.needs_l4_checksum = true;
     wire::offload_checksum(out, source, item.remote.address, Protocol::udp, total);
     return;

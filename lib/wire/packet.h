@@ -11,8 +11,9 @@
 
 namespace postern {
 
-// What the device says about a checksum of a received packet.
-enum class ChecksumVerdict : uint8_t { unknown, good, bad };
+// What the device says about a checksum of a received packet; `unchecked`: nobody looks, the link
+// is trusted and its peer may not have filled it in (TCP and UDP only).
+enum class ChecksumVerdict : uint8_t { unknown, good, bad, unchecked };
 
 // A received frame in one contiguous buffer, from the first byte of the Ethernet header, without
 // FCS. The bytes belong to the caller and live until the call that takes it returns.
@@ -87,11 +88,14 @@ struct TxFrame {
   bool needs_l4_checksum = false;  // out: left to the device
 };
 
+// Who fills in the checksum of TCP and UDP on transmit; `none`: it is 0.
+enum class L4Checksum : uint8_t { software, device, none };
+
 // What a device can do on transmit for the interface, as the stack needs to know it.
 struct TxOffloads {
   bool ip_checksum = false;
-  bool l4_checksum = false;
-  bool tso = false;  // with l4_checksum; takes a frame in several buffers
+  L4Checksum l4_checksum = L4Checksum::software;
+  bool tso = false;  // with L4Checksum::device; takes a frame in several buffers
 };
 
 }  // namespace postern

@@ -33,9 +33,8 @@ uint32_t transport_sum(const Frame& f, size_t n) {
 }
 
 bool transport_checksum_good(const Frame& f, size_t n) {
-  if (f.packet.l4_checksum == ChecksumVerdict::good) return true;
-  if (f.packet.l4_checksum == ChecksumVerdict::bad) return false;
-  return checksum_is_good(transport_sum(f, n));
+  return detail::judged_good(f.packet.l4_checksum,
+                             [&] { return checksum_is_good(transport_sum(f, n)); });
 }
 
 void set_payload(Frame& f) {
@@ -50,7 +49,8 @@ Drop parse_udp(Frame& f) {
   const size_t length = udp->length.host();
   if (length < sizeof(UdpHeader) || !f.cursor.truncate(length)) return Drop::udp_malformed;
   if (udp->checksum == be16(0)) {
-    if (f.out.is_v6) return Drop::udp_bad_checksum;  // RFC 8200 8.1
+    const bool missing = f.packet.l4_checksum != ChecksumVerdict::unchecked;
+    if (f.out.is_v6 && missing) return Drop::udp_bad_checksum;  // RFC 8200 8.1
   } else if (!transport_checksum_good(f, length)) {
     return Drop::udp_bad_checksum;
   }

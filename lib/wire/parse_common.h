@@ -54,10 +54,11 @@ inline bool transport_checksum_good(const Ipv4Header& ip, size_t l4_length) noex
   return checksum_is_good(checksum_add({l4, l4_length}, static_cast<uint32_t>(sum)));
 }
 
-// Good by the device's word or, where it has none, by the sum.
+// Good by the device's word or, where it has none, by the sum; or it does not matter.
 template <class Sum>
 bool judged_good(ChecksumVerdict verdict, Sum&& sum) noexcept {
-  return verdict == ChecksumVerdict::good || (verdict == ChecksumVerdict::unknown && sum());
+  if (verdict == ChecksumVerdict::unknown) return sum();
+  return verdict != ChecksumVerdict::bad;
 }
 
 inline bool common_tcp(const std::byte* l4, size_t length, ParsedPacket* out) noexcept {
@@ -79,9 +80,12 @@ inline bool common_tcp(const std::byte* l4, size_t length, ParsedPacket* out) no
   return true;
 }
 
-inline bool common_udp(const std::byte* l4, size_t length, ParsedPacket* out) noexcept {
+// One without a checksum is common where nobody looks at it.
+inline bool common_udp(const std::byte* l4, size_t length, ChecksumVerdict verdict,
+                       ParsedPacket* out) noexcept {
   const auto& udp = *reinterpret_cast<const UdpHeader*>(l4);
-  if (length < sizeof(UdpHeader) || udp.length.host() != length || udp.checksum == be16(0)) {
+  if (length < sizeof(UdpHeader) || udp.length.host() != length ||
+      (udp.checksum == be16(0) && verdict != ChecksumVerdict::unchecked)) {
     return false;
   }
   out->kind = PacketKind::udp;
@@ -117,7 +121,7 @@ inline bool parse_common(const RxPacket& packet, ParsedPacket* out) noexcept {
   const bool tcp = ip.protocol == static_cast<uint8_t>(Protocol::tcp);
   const bool udp = ip.protocol == static_cast<uint8_t>(Protocol::udp);
   if (!(tcp && detail::common_tcp(l4, l4_length, out)) &&
-      !(udp && detail::common_udp(l4, l4_length, out))) {
+      !(udp && detail::common_udp(l4, l4_length, packet.l4_checksum, out))) {
     return false;
   }
   if (!ipv4_source_possible(out->source.v4_value()) ||

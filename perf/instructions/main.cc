@@ -36,7 +36,8 @@ StackConfig stack_config(const IpAddress& address, const IpAddress& address6, co
   InterfaceConfig interface;
   interface.mac = mac;
   interface.addresses = {{address, 24}, {address6, 64}};
-  interface.offloads.ip_checksum = interface.offloads.l4_checksum = offloads;
+  interface.offloads.ip_checksum = offloads;
+  if (offloads) interface.offloads.l4_checksum = L4Checksum::device;
   config.interfaces = {interface};
   config.max_connections = 4096;
   config.max_udp_sockets = 64;

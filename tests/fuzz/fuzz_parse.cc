@@ -90,7 +90,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   RxPacket packet;
   packet.ip_checksum = (data[0] & 1) != 0 ? ChecksumVerdict::unknown : ChecksumVerdict::good;
-  packet.l4_checksum = (data[0] & 2) != 0 ? ChecksumVerdict::unknown : ChecksumVerdict::good;
+  packet.l4_checksum = (data[0] & 2) != 0   ? ChecksumVerdict::unknown
+                       : (data[0] & 8) != 0 ? ChecksumVerdict::unchecked
+                                            : ChecksumVerdict::good;
   packet.vlan = (data[0] & 4) != 0 ? 100 : 0;
   packet.data = reinterpret_cast<const std::byte*>(data + 1);
   packet.length = static_cast<uint32_t>(size - 1);

@@ -53,6 +53,9 @@ void StackNetwork::carry(int from, std::vector<std::byte> frame) {
   RxPacket packet;
   packet.data = frame.data();
   packet.length = static_cast<uint32_t>(frame.size());
+  if (configs_[from].interfaces[0].offloads.l4_checksum == L4Checksum::none) {
+    packet.l4_checksum = ChecksumVerdict::unchecked;
+  }
   const Drop verdict = wire::parse(packet).drop;
   if (verdict != Drop::none && complaint_.empty()) {
     complaint_ = "sent a bad frame: " + std::string(drop_name(verdict));
@@ -64,14 +67,17 @@ void StackNetwork::carry(int from, std::vector<std::byte> frame) {
   }
   Time at = now_ + wire.delay;
   if (random_.chance(wire.reorder)) at += wire.reorder_delay;
-  if (random_.chance(wire.duplicate)) in_flight_.emplace(at + 3us, Packet{1 - from, frame});
-  in_flight_.emplace(at, Packet{1 - from, std::move(frame)});
+  if (random_.chance(wire.duplicate))
+    in_flight_.emplace(at + 3us,
+                       Packet{1 - from, frame, 0, ChecksumVerdict::unknown, packet.l4_checksum});
+  in_flight_.emplace(
+      at, Packet{1 - from, std::move(frame), 0, ChecksumVerdict::unknown, packet.l4_checksum});
 }
 
 // As the worker does it: nothing happens to it on the way, and its checksums are not looked at.
 void StackNetwork::loop(int side, std::vector<std::byte> frame) {
-  in_flight_.emplace(now_,
-                     Packet{side, std::move(frame), stacks_[side]->loop(), ChecksumVerdict::good});
+  in_flight_.emplace(now_, Packet{side, std::move(frame), stacks_[side]->loop(),
+                                  ChecksumVerdict::good, ChecksumVerdict::good});
 }
 
 bool StackNetwork::receive(int side) {
@@ -89,7 +95,8 @@ bool StackNetwork::receive(int side) {
     burst[i].data = due[i].bytes.data();
     burst[i].length = static_cast<uint32_t>(due[i].bytes.size());
     burst[i].interface = due[i].interface;
-    burst[i].ip_checksum = burst[i].l4_checksum = due[i].checksums;
+    burst[i].ip_checksum = due[i].ip_checksum;
+    burst[i].l4_checksum = due[i].l4_checksum;
   }
   if (!burst.empty()) stacks_[side]->receive(burst, now_);
   return !burst.empty();

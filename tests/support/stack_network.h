@@ -64,7 +64,8 @@ class StackNetwork {
     int to;
     std::vector<std::byte> bytes;
     uint16_t interface = 0;
-    ChecksumVerdict checksums = ChecksumVerdict::unknown;
+    ChecksumVerdict ip_checksum = ChecksumVerdict::unknown;
+    ChecksumVerdict l4_checksum = ChecksumVerdict::unknown;
   };
   bool turn(int side);
   bool receive(int side);

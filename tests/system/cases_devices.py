@@ -139,6 +139,48 @@ def memif(world):
         facts(world, "net_memif", "ping, UDP, TCP with Linux through testpmd")
 
 
+def load(world, link, *arguments, addresses=("10.9.0.2", "10.9.0.1")):
+    """The load generator at the other end of a memif, with an application of its own in posternd."""
+    local, peer = addresses
+    text = run(world.staging.build / "perf/loadgen", "--json", "--vdev",
+               f"net_memif0,role=client,socket={link},socket-abstract=no", "--local", local, "--peer",
+               peer, "--core", 0, "--file-prefix", f"{world.file_prefix}-load", "--warmup", "0.1",
+               "--duration", "0.5", "--app-socket", world.app_socket, "--host-echo", "tcp:7,udp:7",
+               "--host-sink", "tcp:9", "--host-source", "tcp:19", *arguments, check=False)
+    return json.loads(text) if text.startswith("{") else None
+
+
+@case(seconds=180)
+def memif_without_checksums(world):
+    """Both ends do without: nothing is lost or changed. One end alone: what it sends is wrong to the
+    other."""
+    link = world.dir / "memif.sock"
+    v4, v6 = ("10.9.0.2", "10.9.0.1"), ("fd00:9::2", "fd00:9::1")
+    port = {"name": WIRE, "device": f"net_memif0,role=server,socket={link},socket-abstract=no",
+            "addresses": [f"{v4[1]}/24", f"{v6[1]}/64"], "checksums": "off"}
+    root = [{"user": "root", "bind": ["tcp/any", "udp/any"]}]
+    daemon = world.start(ports=[port], access=root)
+    assert "neither verified nor filled in" in daemon.log()
+    assert "no-checksums" in world.show("link")[0]["capabilities"].split()
+    echo = ("--mode", "udp-echo", "--size", 18, "--window", 16)
+    for addresses in (v4, v6):
+        for case_, figure in ((("--mode", "tcp-send", "--port", 9), "gbit_out"),
+                              (("--mode", "tcp-recv", "--port", 19), "gbit_in"),
+                              (("--mode", "tcp-rr", "--connections", 4), "rate"), (echo, "rate")):
+            found = load(world, link, *case_, "--checksum", "off", addresses=addresses)
+            assert found and found[figure] > 0, (case_, found)
+            assert found["mismatches"] == found["bad_frames"] == 0, (case_, found)
+    found = load(world, link, *echo, addresses=v6)
+    assert found["rate"] == 0 < found["bad_frames"], found
+    assert not [d for d in world.show("drops") if "checksum" in d["reason"]]
+    daemon.stop()
+    world.start(ports=[port | {"checksums": "on"}], access=root)
+    assert "no-checksums" not in world.show("link")[0]["capabilities"].split()
+    found = load(world, link, *echo, "--checksum", "off", addresses=v6)
+    assert found["rate"] == 0, found
+    assert [d for d in world.show("drops") if d["reason"] == "udp_bad_checksum"]
+
+
 @case(seconds=180, needs=("ping", "dpdk-testpmd"))
 def virtio_user_before_vhost(world):
     link = world.dir / "vhost.sock"

@@ -136,6 +136,17 @@ TEST_F(ConfigTest, VlansAreInterfacesBehindThePorts) {
   EXPECT_EQ(c.routes[0].port, "guests");
 }
 
+TEST_F(ConfigTest, ChecksumsOfAPort) {
+  const Config c = load(
+      "ports:\n"
+      "  - {name: a, device: net_memif0, addresses: [192.0.2.1/24], checksums: off}\n"
+      "  - {name: b, device: net_memif1, addresses: [198.51.100.1/24], checksums: on}\n"
+      "  - {name: c, device: net_memif2, addresses: [203.0.113.1/24]}\n");
+  EXPECT_FALSE(c.ports[0].checksums);
+  EXPECT_TRUE(c.ports[1].checksums);
+  EXPECT_TRUE(c.ports[2].checksums);
+}
+
 TEST_F(ConfigTest, EveryValueArrives) {
   const Config c = load(
       "dpdk: {extra_args: [--log-level=8, -v], file_prefix: p1}\n"

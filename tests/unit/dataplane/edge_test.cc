@@ -43,6 +43,8 @@ TEST_F(EdgeTest, VerdictsOfTheDevice) {
     m->ol_flags = c.flags;
     EXPECT_EQ(view_of(m, 0).ip_checksum, c.ip) << c.flags;
     EXPECT_EQ(view_of(m, 0).l4_checksum, c.l4) << c.flags;
+    EXPECT_EQ(view_of(m, 0, unchecked).ip_checksum, c.ip) << c.flags;
+    EXPECT_EQ(view_of(m, 0, unchecked).l4_checksum, c.l4 == unknown ? unchecked : c.l4) << c.flags;
   }
   m->ol_flags = RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED;
   m->vlan_tci = 0xa00a;  // priority 5

@@ -18,7 +18,8 @@ struct Case {
   TcpSegment segment;
   uint16_t id = 0;
   uint8_t tos = 0, ttl = 0;
-  bool offload_ip = false, offload_l4 = false;
+  bool offload_ip = false;
+  L4Checksum l4 = L4Checksum::software;
   uint32_t payload = 0;  // running sum
 };
 
@@ -44,7 +45,7 @@ Case random_case(Random& random) {
   c.tos = static_cast<uint8_t>(word());
   c.ttl = static_cast<uint8_t>(word());
   c.offload_ip = random.chance(0.5);
-  c.offload_l4 = random.chance(0.5);
+  c.l4 = static_cast<L4Checksum>(random.below(3));
   c.payload = c.segment.length == 0 ? 0 : edge();
   return c;
 }
@@ -63,9 +64,9 @@ size_t write_generally(std::byte* out, const Case& c) {
                           .payload_length = header + c.segment.length,
                           .offload_checksum = c.offload_ip});
   wire::write_tcp(p, k.local_port, k.remote_port, c.segment);
-  if (c.offload_l4) {
+  if (c.l4 == L4Checksum::device) {
     wire::offload_checksum(p, k.local, k.remote, Protocol::tcp, header + c.segment.length);
-  } else {
+  } else if (c.l4 == L4Checksum::software) {
     wire::finish_checksum(p, header, c.payload, c.segment.length, k.local, k.remote, Protocol::tcp);
   }
   return static_cast<size_t>(p - out) + header;
@@ -79,7 +80,7 @@ size_t write_common(std::byte* out, const Case& c) {
                                                       .tos = c.tos,
                                                       .ttl = c.ttl,
                                                       .offload_ip_checksum = c.offload_ip});
-  finish_common_checksum(out, headers, c.payload, c.offload_l4);
+  finish_common_checksum(out, headers, c.payload, c.l4);
   return headers.length;
 }
 
@@ -97,7 +98,7 @@ TEST(CommonFrame, IsWhatTheGeneralWritersWrite) {
       ASSERT_EQ(written[i], expected[i])
           << "byte " << i << " of round " << round
           << (c.segment.has_timestamps ? ", timestamps" : "")
-          << (c.offload_ip ? ", IP offload" : "") << (c.offload_l4 ? ", TCP offload" : "");
+          << (c.offload_ip ? ", IP offload" : "") << ", TCP by " << static_cast<int>(c.l4);
     }
     EXPECT_EQ(written[n], std::byte{0x5a}) << "wrote beyond its headers";
   }
@@ -125,12 +126,12 @@ TEST(CommonFrame, OfADatagramIsWhatTheGeneralWritersWrite) {
                             .payload_length = 8 + length,
                             .offload_checksum = c.offload_ip});
     wire::write_udp(p, local.port, remote.port, length);
-    if (c.offload_l4) {
+    if (c.l4 == L4Checksum::device) {
       wire::offload_checksum(p, local.address, remote.address, Protocol::udp, 8 + length);
-    } else {
+    } else if (c.l4 == L4Checksum::software) {
       wire::finish_checksum(p, 8, c.payload, length, local.address, remote.address, Protocol::udp);
     }
-    write_common_datagram(written.data(), {local, remote, length}, c.payload, c.offload_l4,
+    write_common_datagram(written.data(), {local, remote, length}, c.payload, c.l4,
                           {.destination = kTo,
                            .source = kFrom,
                            .id = c.id,

@@ -14,7 +14,8 @@ const IpAddress kV6[2] = {*IpAddress::parse("2001:db8::1"), *IpAddress::parse("2
 StackConfig offloading(int side) {
   StackConfig config = default_config(side);
   config.interfaces[0].addresses.push_back({kV6[side], 64});
-  config.interfaces[0].offloads = {.ip_checksum = true, .l4_checksum = true, .tso = side == 0};
+  config.interfaces[0].offloads = {
+      .ip_checksum = true, .l4_checksum = L4Checksum::device, .tso = side == 0};
   config.neighbors.duplicate_probes = 0;
   return config;
 }

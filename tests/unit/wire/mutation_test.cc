@@ -145,8 +145,8 @@ TEST(Mutations, EveryByteOfACommonPacketIsParsedTheSameWithoutShortCut) {
   data.ack = 0x9abcdef0;
   data.window = 512;
   data.has_timestamps = true;
-  for (const ChecksumVerdict verdict :
-       {ChecksumVerdict::good, ChecksumVerdict::bad, ChecksumVerdict::unknown}) {
+  for (const ChecksumVerdict verdict : {ChecksumVerdict::good, ChecksumVerdict::bad,
+                                        ChecksumVerdict::unknown, ChecksumVerdict::unchecked}) {
     for (const TestFrame& original :
          {tcp_frame(false, data, "payload"), udp_frame(false, "datagram")}) {
       for (size_t at = 0; at < original.bytes.size(); ++at) {

@@ -100,6 +100,24 @@ TEST_P(Transport, DeviceVerdictDecides) {
   EXPECT_EQ(trusted.parse().drop, Drop::none);
 }
 
+// Over a link that is trusted (ports[].checksums: off): whatever stands there, in IPv6 as well.
+TEST_P(Transport, UncheckedIsAsGood) {
+  TcpSegment segment;
+  segment.flags = tcp_flag::ack;
+  for (const uint16_t there : {0, 0x1234}) {
+    TestFrame tcp = tcp_frame(v6(), segment);
+    tcp.set16(l4(v6()) + 16, there);
+    tcp.meta.l4_checksum = ChecksumVerdict::unchecked;
+    EXPECT_EQ(tcp.parse().drop, Drop::none) << there;
+    TestFrame udp = udp_frame(v6(), "hello");
+    udp.set16(l4(v6()) + 6, there);
+    udp.meta.l4_checksum = ChecksumVerdict::unchecked;
+    const ParsedPacket p = udp.parse();
+    EXPECT_EQ(p.drop, Drop::none) << there;
+    EXPECT_EQ(p.payload_length, 5U);
+  }
+}
+
 // ---- TCP header ----
 
 TEST_P(Transport, TcpRoundTripOfTheHeader) {
