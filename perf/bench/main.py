@@ -73,7 +73,7 @@ def write(sheet, bench, about):
         f"Revision {about['revision']} ({o.flavor}), {about['date']}. {about['machine']}.", "",
         f"{o.rounds} rounds by turns, {o.seconds:g} s each after {o.warmup:g} s; median (least to "
         "most), ratios within a round. Link: net_memif, copying, MTU 1500 unless said, TCP and UDP "
-        "checksums filled in and verified at both ends, "
+        "checksums filled in and verified at both ends in software unless said, "
         f"{'hugepages' if bench.huge else 'no hugepages'}. Everyone spins unless said. The daemon has "
         "one worker on one core; load generator and application share the other. "
         f"[What each number is](../README.md). {sheet.about}", "", body, ""])

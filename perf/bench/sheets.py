@@ -3,6 +3,7 @@ Markdown and plots of all rounds. main.py calls measure() `rounds` times, so tha
 are always compared within a round.
 """
 import functools
+import itertools
 import statistics
 import subprocess
 import time
@@ -51,6 +52,7 @@ class Case(typing.NamedTuple):
     ceiling: str     # the system that is the ceiling
     kernel: list     # the kernel client's part
     v6: bool = False
+    checksums: str = "on"
 
 
 ECHO_CASES = [
@@ -99,6 +101,19 @@ ECHO_CASES = [
          ["--mode", "tcp-send", "--port", SINK], "gbit_out", None, None, v6=True),
     Case("TCP bulk from the application over IPv6, 1 flow",
          ["--mode", "tcp-recv", "--port", SOURCE], "gbit_in", None, None, v6=True),
+    Case("UDP echo without checksums, 64 B frames, 256 outstanding",
+         ["--mode", "udp-echo", "--size", 18, "--window", 256, "--connections", 16], "rate", "testpmd",
+         None, checksums="off"),
+    Case("TCP request-response without checksums, 64 B, 1 connection",
+         ["--mode", "tcp-rr", "--connections", 1], "rate", "reflector", None, checksums="off"),
+    Case("TCP request-response without checksums, 64 B, 32 connections",
+         ["--mode", "tcp-rr", "--connections", 32], "rate", "reflector", None, checksums="off"),
+    Case("TCP request-response without checksums, 64 B, 128 connections",
+         ["--mode", "tcp-rr", "--connections", 128], "rate", "reflector", None, checksums="off"),
+    Case("TCP bulk to the application without checksums, 1 flow",
+         ["--mode", "tcp-send", "--port", SINK], "gbit_out", None, None, checksums="off"),
+    Case("TCP bulk from the application without checksums, 1 flow",
+         ["--mode", "tcp-recv", "--port", SOURCE], "gbit_in", None, None, checksums="off"),
 ]
 
 
@@ -134,28 +149,34 @@ class Echo(Sheet):
     def measure(self):
         b, row = self.bench, {}
         self.take(row, "testpmd", b.testpmd,
-                  lambda c: b.loadgen(c.load, ["--peer-mac", "02:00:00:00:00:01"], c.v6),
+                  lambda c: b.loadgen(c.load, ["--peer-mac", "02:00:00:00:00:01"], c.v6,
+                                      checksums=c.checksums),
                   lambda c: c.ceiling == "testpmd")
-        self.take(row, "postern", lambda: b.posternd(connections=1 << 17),
-                  lambda c: b.hosted(c.load, c.v6), lambda c: True)
-        if b.other:
-            self.take(row, "other", lambda: b.posternd(build=b.other, connections=1 << 17),
-                      lambda c: b.hosted(c.load, c.v6), lambda c: True)
+        for sums in ("on", "off"):
+            for system, build in (("postern", b.build), ("other", b.other)):
+                if not build:
+                    continue
+                self.take(row, system, lambda build=build, sums=sums: b.posternd(
+                    build=build, connections=1 << 17, checksums=sums),
+                    lambda c: b.hosted(c.load, c.v6, checksums=c.checksums),
+                    lambda c, sums=sums: c.checksums == sums)
         self.take(row, "kernel", b.kernel, lambda c: b.kernel_client(c.kernel, c.v6),
                   lambda c: c.kernel)
-        for v6 in (False, True):
-            self.take(row, "reflector", lambda v6=v6: b.reflector(v6),
-                      lambda c: b.loadgen(c.load, v6=c.v6),
-                      lambda c, v6=v6: c.ceiling == "reflector" and c.v6 == v6)
+        for v6, sums in ((False, "on"), (True, "on"), (False, "off")):
+            self.take(row, "reflector", lambda v6=v6, sums=sums: b.reflector(v6, sums),
+                      lambda c: b.loadgen(c.load, v6=c.v6, checksums=c.checksums),
+                      lambda c, v6=v6, sums=sums: (c.ceiling, c.v6, c.checksums) ==
+                      ("reflector", v6, sums))
         self.samples.append(row)
 
     def rate_rows(self):
-        for i, (title, _, figure, ceiling, _, _) in enumerate(self.cases):
+        for i, case in enumerate(self.cases):
+            figure = case.figure
             form = rate_text if figure == "rate" else (lambda v: f"{v:.2f} Gbit/s")
             ours = self.column((i, "postern"), figure)
-            above = self.column((i, ceiling), figure)
+            above = self.column((i, case.ceiling), figure)
             kernel = self.column((i, "kernel"), figure)
-            row = [title, spread(ours, form), spread(above, form),
+            row = [case.title, spread(ours, form), spread(above, form),
                    spread(ratios(ours, above), ratio_text), spread(kernel, form),
                    spread(ratios(ours, kernel), ratio_text)]
             if self.bench.other:
@@ -353,28 +374,32 @@ class Applications(Sheet):
 class Bulk(Sheet):
     name = "bulk"
     title = "Bulk"
-    about = "Payload of TCP, checksums filled in and verified in software at both ends."
+    about = ("Payload of TCP. Checksums off: neither verified nor filled in at either end "
+             "(`ports[].checksums`). The ratio is of off to on.")
     CASES = [(f"{'to' if to else 'from'} the application, {flows} flow{'s' if flows > 1 else ''}, "
               f"MTU {mtu}", mtu,
               ["--mode", "tcp-send" if to else "tcp-recv", "--port", SINK if to else SOURCE,
                "--connections", flows], "gbit_out" if to else "gbit_in")
-             for mtu in (1500, 9000) for to in (True, False) for flows in (1, 16)]
+             for mtu in (1500, 9000) for to in (True, False) for flows in (1, 8)]
 
     def measure(self):
         b, row = self.bench, {}
-        for mtu in (1500, 9000):
-            def run(_, mtu=mtu):
+        for mtu, sums in itertools.product((1500, 9000), ("on", "off")):
+            def run(_, mtu=mtu, sums=sums):
                 for title, its_mtu, case, _figure in self.CASES:
                     if its_mtu == mtu:
-                        row[title] = b.hosted([*case, "--mtu", mtu])
+                        row[title, sums] = b.hosted(case, checksums=sums, mtu=mtu)
                 return True
-            with_server(lambda mtu=mtu: b.posternd(mtu=mtu), run)
+            with_server(lambda mtu=mtu, sums=sums: b.posternd(mtu=mtu, checksums=sums), run)
         self.samples.append(row)
 
     def render(self):
-        rows = [[title, spread(self.column(title, figure), lambda v: f"{v:.2f} Gbit/s")]
-                for title, _, _, figure in self.CASES]
-        return table(["", "payload"], rows), {}
+        rows = []
+        for title, _, _, figure in self.CASES:
+            on, off = (self.column((title, sums), figure) for sums in ("on", "off"))
+            rows.append([title, *(spread(v, lambda v: f"{v:.2f} Gbit/s") for v in (on, off)),
+                         spread(ratios(off, on), ratio_text)])
+        return table(["", "checksums on", "off", "ratio"], rows), {}
 
 
 # ---- lookup ----

@@ -103,12 +103,16 @@ class Bench:
             subprocess.run(["ip", "netns", "del", name], check=False)
         shutil.rmtree(self.dir, ignore_errors=True)
 
-    def loadgen(self, case, extra=(), v6=False, device=None, netns=None):
+    def loadgen(self, case, extra=(), v6=False, device=None, netns=None, checksums="on",
+                mtu=1500):
         """A case may bring its own --duration and --warmup. `device`: instead of the memif."""
+        # memif loses frames that do not fit into one of its buffers.
+        memif = f"net_memif0,role=client,socket={self.memif},bsize={2048 if mtu < 2000 else 9088}"
         local, peer = (CLIENT6, SERVER6) if v6 else (CLIENT, SERVER)
         command = [self.build / "perf/loadgen", "--json", "--core", self.o.client_core,
-                   "--vdev", device or f"net_memif0,role=client,socket={self.memif}",
+                   "--vdev", device or memif, "--mtu", mtu,
                    "--local", local, "--peer", peer, "--file-prefix", "bench-client",
+                   "--checksum", checksums,
                    "--warmup", self.o.warmup, "--duration", self.o.seconds, *case, *extra]
         return run_json(command, self.o.client_core, netns=netns, patience=600)
 
@@ -131,16 +135,18 @@ class Bench:
         return self._testpmd("rxonly")
 
     # The bare link, TCP: the cheapest peer that answers TCP at all.
-    def reflector(self, v6=False):
+    def reflector(self, v6=False, checksums="on"):
         local, peer = (SERVER6, CLIENT6) if v6 else (SERVER, CLIENT)
         return Server("reflector", [
             self.build / "perf/loadgen", "--mode", "reflect", "--core", self.o.server_core,
             "--vdev", f"net_memif0,role=server,socket={self.memif}", "--local", local, "--peer",
-            peer, "--file-prefix", "bench-reflector", "--warmup", 0, "--duration", 86000,
+            peer, "--file-prefix", "bench-reflector", "--checksum", checksums, "--warmup", 0,
+            "--duration", 86000,
         ], self.o.server_core, self.dir, lambda log: "reflecting" in log)
 
     def posternd(self, build=None, mtu=1500, idle="busy", connections=65536, memory=512, spin="50us",
-                 device=None, addresses=(f"{SERVER}/24", f"{SERVER6}/64"), netns=None):
+                 device=None, addresses=(f"{SERVER}/24", f"{SERVER6}/64"), netns=None,
+                 checksums="on"):
         build = pathlib.Path(build or self.build)
         config = self.dir / "posternd.yaml"
         config.write_text(f"""\
@@ -159,6 +165,7 @@ ports:
     device: "{device or f"net_memif0,role=server,socket={self.memif}"}"
     addresses: [{", ".join(addresses)}]
     mtu: {mtu}
+    checksums: {checksums}
 access:
   - user: root
     bind: [tcp/any, udp/any]

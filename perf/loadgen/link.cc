@@ -103,8 +103,10 @@ void Link::start_port(const Options& options) {
     throw std::runtime_error("device '" + options.vdev +
                              "' says nothing of itself: " + rte_strerror(-error));
   }
-  conf.rxmode.mtu = options.mtu;
-  if (info.max_mtu != 0 && options.mtu > info.max_mtu) conf.rxmode.mtu = info.max_mtu;
+  // Devices without a wire carry frames of any size, and some refuse to be told so.
+  const uint32_t most = info.max_rx_pktlen - RTE_ETHER_HDR_LEN - RTE_ETHER_CRC_LEN;
+  conf.rxmode.mtu = std::min<uint32_t>(options.mtu, most);
+  if (info.max_mtu != 0) conf.rxmode.mtu = std::min<uint32_t>(conf.rxmode.mtu, info.max_mtu);
   uint16_t rx = kDescriptors, tx = kDescriptors;
   if (rte_eth_dev_configure(port_, 1, 1, &conf) != 0 ||
       rte_eth_dev_adjust_nb_rx_tx_desc(port_, &rx, &tx) != 0 ||
