@@ -150,6 +150,20 @@ def load(world, link, *arguments, addresses=("10.9.0.2", "10.9.0.1")):
     return json.loads(text) if text.startswith("{") else None
 
 
+@case(seconds=120)
+def memif_with_jumbo_frames(world):
+    link = world.dir / "memif.sock"
+    world.start(ports=[{"name": WIRE, "mtu": 9000, "addresses": ["10.9.0.1/24"],
+                        "device": f"net_memif0,role=server,socket={link},socket-abstract=no"}],
+                access=[{"user": "root", "bind": ["tcp/any", "udp/any"]}])
+    for case_, figure in ((("--mode", "tcp-send", "--port", 9, "--connections", 8), "gbit_out"),
+                          (("--mode", "tcp-recv", "--port", 19, "--connections", 8), "gbit_in")):
+        found = load(world, f"{link},bsize=9024", *case_, "--mtu", 9000)
+        assert found[figure] > 0 == found["retransmits"] == found["bad_frames"], found
+    total = world.show("stats")["total"]
+    assert total["tcp_retransmits"] == 0, total
+
+
 @case(seconds=180)
 def memif_without_checksums(world):
     """Both ends do without: nothing is lost or changed. One end alone: what it sends is wrong to the
