@@ -30,7 +30,10 @@ void show_worker(size_t index, const json::value& worker, std::ostream& out) {
       << percent(worker, "asleep") << "; " << figure(worker, "cycles_per_packet", 1, "%.0f")
       << " cycles a packet, " << figure(worker, "packets_per_turn", 1, "%.1f")
       << " packets a turn with work; " << figure(worker, "idle_turn_cycles", 1, "%.0f")
-      << " cycles a turn without\n\n";
+      << " cycles a turn without\n"
+      << figure(worker, "long_turns", 1, "%.0f") << " turns of 100 us and more, together "
+      << figure(worker, "long_turns_seconds", 1e3, "%.1f") << " ms, the longest "
+      << figure(worker, "longest_turn_seconds", 1e3, "%.1f") << " ms: the core was taken away\n\n";
   Table stages({{"Step"}, {"Cycles/packet", Align::right}, {"Share", Align::right}});
   for (const json::value& row : worker.at("stages").as_array()) {
     stages.add({std::string(row.at("stage").as_string()),

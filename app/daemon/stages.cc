@@ -53,6 +53,9 @@ json::value stages_json(const PublishedCounters& published) {
                       {"cycles_per_packet", quotient(busy, packets)},
                       {"packets_per_turn", quotient(packets, static_cast<double>(f.busy_turns))},
                       {"idle_turn_cycles", quotient(idle, static_cast<double>(f.idle_turns))},
+                      {"long_turns", f.long_turns},
+                      {"long_turns_seconds", static_cast<double>(f.long_turn_ns) * 1e-9},
+                      {"longest_turn_seconds", static_cast<double>(f.longest_turn_ns) * 1e-9},
                       {"stages", std::move(stages)},
                       {"bursts", bursts_json(f)}};
 }

@@ -1,5 +1,6 @@
 #include "dataplane/stages.h"
 
+#include <algorithm>
 #include <numeric>
 
 #if defined(__x86_64__)
@@ -42,6 +43,12 @@ void StageClock::finish(bool worked, const Counters& counters) noexcept {
   for (size_t i = 0; i < kStageCount; ++i) figures_.cycles[i] += turn_[i];
   figures_.packets_in += counters.get(Counter::rx_packets) - packets_in_;
   figures_.packets_out += counters.get(Counter::tx_packets) - packets_out_;
+}
+
+void StageClock::took_long(uint64_t ns) noexcept {
+  ++figures_.long_turns;
+  figures_.long_turn_ns += ns;
+  figures_.longest_turn_ns = std::max(figures_.longest_turn_ns, ns);
 }
 
 }  // namespace postern

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/counters.h"
+#include "base/time.h"
 
 namespace postern {
 
@@ -46,14 +47,19 @@ struct StageFigures {
   // Of all turns.
   std::array<uint64_t, kBurstClasses> bursts{};
   uint64_t slept_ns = 0;
+  // Those of kLongTurn and more: no work takes so long, the core was taken away.
+  uint64_t long_turns = 0;
+  uint64_t long_turn_ns = 0;
+  uint64_t longest_turn_ns = 0;
 
-  static constexpr size_t kWords = kStageCount + kBurstClasses + 6;
+  static constexpr size_t kWords = kStageCount + kBurstClasses + 9;
 };
 static_assert(sizeof(StageFigures) == StageFigures::kWords * sizeof(uint64_t));
 
 class StageClock {
  public:
   static constexpr uint32_t kMeanTurns = 64;
+  static constexpr Duration kLongTurn = 100us;
 
   // begin, mark after each step, end. mark() books what has passed since the last mark.
   void begin(const Counters& counters) noexcept {
@@ -70,6 +76,11 @@ class StageClock {
   }
   void received(size_t packets) noexcept { ++figures_.bursts[burst_class(packets)]; }
   void slept(uint64_t ns) noexcept { figures_.slept_ns += ns; }
+  // What lies between the beginnings of two turns, sleep excepted.
+  void turned(Duration time) noexcept {
+    if (time >= kLongTurn) [[unlikely]]
+      took_long(static_cast<uint64_t>(time.count()));
+  }
 
   [[nodiscard]] const StageFigures& figures() const noexcept { return figures_; }
 
@@ -77,6 +88,7 @@ class StageClock {
   void start(uint64_t now, const Counters& counters) noexcept;
   void book(Stage stage, uint64_t now) noexcept;
   void finish(bool worked, const Counters& counters) noexcept;
+  void took_long(uint64_t ns) noexcept;
 
  private:
   static uint64_t cycles() noexcept;  // 0 where the CPU has no counter

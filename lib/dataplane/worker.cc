@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "dataplane/exception_path.h"
 #include "dataplane/steering.h"
@@ -98,9 +99,11 @@ Worker::Impl::~Impl() {
 // ---- the loop ----
 
 void Worker::Impl::run() noexcept {
-  last_work = clock.now();
+  last_work = now = clock.now();
   while (!stopping.load(std::memory_order_relaxed)) {
-    if (turn(clock.now()) > 0) {
+    const Time time = clock.now();
+    stages.turned(time - now);
+    if (turn(time) > 0) {
       last_work = now;
       sleeper.woken_by_work();
     } else if (options.idle == IdleMode::adaptive && now - last_work >= options.idle_spin) {
@@ -185,7 +188,8 @@ void Worker::Impl::sleep() noexcept {
     counters.add(Counter::worker_sleeps);
     housekeeping();
     sleeper.sleep(time_to_sleep());
-    stages.slept(static_cast<uint64_t>((clock.now() - now).count()));
+    const Time asleep = std::exchange(now, clock.now());
+    stages.slept(static_cast<uint64_t>((now - asleep).count()));
   }
   apps.disarm();
   sleeper.disarm();

@@ -240,33 +240,67 @@ class Load(Sheet):
     title = "Latency against offered load"
     about = ("TCP request-response, 64 B, 128 connections, an open loop: requests are due at fixed "
              "moments, and latency counts from there (no coordinated omission). The load is in percent "
-             "of the closed loop's rate in the same round.")
+             "of the closed loop's rate in the same round. The bare link: the reflector, offered the same "
+             "rate in the same round. A core was taken away, by the scheduler or by the hypervisor, where a "
+             "turn of its loop took 100 us or more: milliseconds in a second, and how often. What is due "
+             "meanwhile waits: cores that are away for 10 ms in a second have a p99 of milliseconds, "
+             "whatever they run. What latency is while they are there, the median 10 ms of a run shows: "
+             "quantiles of each 10 ms, and of each quantile the median.")
     SHARES = (10, 30, 50, 70, 80, 90, 95)
     CASE = ["--mode", "tcp-rr", "--connections", 128]
 
+    def long_turns(self):
+        [worker] = self.bench.postern("stats", "--stages")
+        return worker["long_turns"], worker["long_turns_seconds"]
+
     def measure(self):
-        b = self.bench
+        b, row = self.bench, {}
 
         def run(_):
-            row = {"peak": b.hosted(self.CASE)}
+            row["peak"] = b.hosted(self.CASE)
             for share in self.SHARES:
                 rate = int(row["peak"]["rate"] * share / 100)
+                before = self.long_turns()
                 row[share] = b.hosted([*self.CASE, "--rate", rate])
-            return row
-        self.samples.append(with_server(b.posternd, run))
+                times, seconds = (a - b for a, b in zip(self.long_turns(), before))
+                row[share]["worker_away"] = {"times": times, "ms": seconds * 1e3}
+            return True
+        with_server(b.posternd, run)
 
-    def quantile(self, share, name):
-        return statistics.median(r[share]["latency_us"][name] for r in self.samples)
+        def run_bare(_):
+            for share in self.SHARES:
+                row[share, "bare"] = b.loadgen([*self.CASE, "--rate", row[share]["rate_limit"]])
+            return True
+        with_server(b.reflector, run_bare)
+        self.samples.append(row)
+
+    def p99(self, variant, which):
+        return statistics.median(r[variant][which]["p99"] for r in self.samples)
+
+    def away(self, variant, who, seconds):
+        return (f"{statistics.median(r[variant][who]['ms'] / seconds for r in self.samples):.1f} ms, "
+                f"{statistics.median(r[variant][who]['times'] / seconds for r in self.samples):.0f} times")
+
+    def rows(self):
+        o = self.bench.o
+        for share in self.SHARES:
+            yield [f"{share} %", spread(self.column(share, "rate"), rate_text),
+                   *(latency_text(self.column(variant, which))
+                     for which in ("typical_us", "latency_us") for variant in (share, (share, "bare"))),
+                   self.away(share, "worker_away", o.warmup + o.seconds),
+                   self.away(share, "away", o.seconds), self.away((share, "bare"), "away", o.seconds)]
 
     def render(self):
-        rows = [[f"{share} %", spread(self.column(share, "rate"), rate_text),
-                 *(f"{self.quantile(share, q):.1f}" for q in ("p50", "p99", "p99.9"))]
-                for share in self.SHARES]
-        text = (f"Closed loop: {spread(self.column('peak', 'rate'), rate_text)}.\n\n" +
-                table(["offered", "answered", "p50, us", "p99, us", "p99.9, us"], rows) +
-                "\n\n![latency](load.svg)")
-        lines = {q: [(share, self.quantile(share, q)) for share in self.SHARES]
-                 for q in ("p50", "p99", "p99.9")}
+        text = (f"Closed loop: {spread(self.column('peak', 'rate'), rate_text)}. Latency in microseconds, p50 / "
+                "p99 / p99.9.\n\n" +
+                table(["offered", "answered", "median 10 ms: Postern", "bare link",
+                       "the whole: Postern", "bare link", "worker's core away", "generator's",
+                       "generator's, bare link"], self.rows()) +
+                "\n\n![p99](load.svg)")
+        lines = {name: [(share, self.p99((share, "bare") if "bare" in name else share, which))
+                        for share in self.SHARES]
+                 for name, which in (("p99, 10 ms", "typical_us"), ("bare, 10 ms", "typical_us"),
+                                     ("p99, whole", "latency_us"), ("bare, whole", "latency_us"))}
         return text, {"load.svg": plot(lines, "offered, % of the closed loop", "microseconds",
                                        logarithmic=True)}
 

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/histogram.h"
+#include "latency.h"
 #include "link.h"
 #include "options.h"
 
@@ -50,22 +50,25 @@ class Load {
 
   void start_measuring() {
     counters_ = {};
-    latency_.reset();
+    latency_.start();
     measuring_ = true;
   }
-  void stop_measuring() { measuring_ = false; }
+  void stop_measuring() {
+    measuring_ = false;
+    latency_.stop();
+  }
 
   const LoadCounters& counters() const { return counters_; }
-  const Histogram& latency() const { return latency_; }  // in TSC ticks
+  const Latency& latency() const { return latency_; }
 
  protected:
   void complete(Tsc due, Tsc now) noexcept {
     ++counters_.completed;
-    if (measuring_) latency_.record(now - due);
+    if (measuring_) latency_.record(due, now);
   }
 
   LoadCounters counters_;
-  Histogram latency_;
+  Latency latency_;
   bool measuring_ = false;
 };
 

@@ -1,9 +1,11 @@
 // loadgen: one thread, one core, one device. Sets up, warms up, measures, winds down, reports.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <fstream>
 #include <optional>
+#include <utility>
 
 #include "host_app.h"
 #include "link.h"
@@ -16,6 +18,7 @@ namespace {
 
 constexpr double kSetupPatience = 10;  // seconds without a new connection
 constexpr double kArpPatience = 5;     // seconds
+constexpr double kLongTurn = 100e-6;   // seconds
 
 volatile std::sig_atomic_t stopped = 0;
 
@@ -58,15 +61,18 @@ class Run {
     const HostCounters host_before = host_ ? host_->counters() : HostCounters{};
     load_->start_measuring();
     idle_ticks_ = 0;
+    away_ = {};
     const Tsc start = rte_rdtsc();
     turn_for(options_.duration);
     const Tsc ticks = rte_rdtsc() - start;
     load_->stop_measuring();
+    result.away = away_;
     drain_for(options_.drain);
     result.seconds = static_cast<double>(ticks) / hz_;
     result.idle_share = static_cast<double>(idle_ticks_) / static_cast<double>(ticks);
     result.load = load_->counters();
-    result.latency = load_->latency();
+    result.latency = load_->latency().whole();
+    result.typical = load_->latency().typical();
     result.link = difference(link_.counters(), link_before);
     if (host_) result.host = difference(host_->counters(), host_before);
     wind_down();
@@ -95,6 +101,7 @@ class Run {
   // One turn: what came, what is to be sent, the hosted application.
   void turn() {
     const Tsc now = rte_rdtsc();
+    note_away(now - std::exchange(last_turn_, now));
     const uint64_t sent = link_.counters().tx_packets;
     bool idle = true;
     if (link_.room() > 4 * Link::kBurst) {
@@ -106,6 +113,13 @@ class Run {
     link_.flush();
     if (host_ && host_->step() != 0) idle = false;
     if (idle && link_.counters().tx_packets == sent) idle_ticks_ += rte_rdtsc() - now;
+  }
+
+  void note_away(Tsc ticks) {
+    if (static_cast<double>(ticks) < kLongTurn * hz_) return;
+    ++away_.times;
+    away_.ticks += ticks;
+    away_.longest = std::max(away_.longest, ticks);
   }
 
   void turn_for(double seconds) {
@@ -161,6 +175,8 @@ class Run {
   std::unique_ptr<Load> load_;
   double hz_ = 1;
   Tsc idle_ticks_ = 0;
+  Tsc last_turn_ = rte_rdtsc();
+  Away away_;
 };
 
 int run(int argc, char** argv) {

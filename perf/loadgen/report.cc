@@ -21,8 +21,16 @@ double per_second(uint64_t count, const Result& r) {
 
 double microseconds(double ticks, const Result& r) { return ticks / r.ticks_per_ns / 1000; }
 
+double milliseconds(Tsc ticks, const Result& r) {
+  return microseconds(static_cast<double>(ticks), r) / 1000;
+}
+
 double quantile(const Result& r, double fraction) {
   return microseconds(static_cast<double>(r.latency.quantile(fraction)), r);
+}
+
+double typical(uint64_t ticks, const Result& r) {
+  return microseconds(static_cast<double>(ticks), r);
 }
 
 double gbits(uint64_t bytes, const Result& r) { return per_second(bytes, r) * 8e-9; }
@@ -53,6 +61,8 @@ void append_latency(std::string& out, const Result& r) {
   append(out, "latency, us     p50 %.2f  p90 %.2f  p99 %.2f  p99.9 %.2f  max %.2f  mean %.2f\n",
          quantile(r, 0.5), quantile(r, 0.9), quantile(r, 0.99), quantile(r, 0.999),
          microseconds(static_cast<double>(r.latency.max()), r), microseconds(r.latency.mean(), r));
+  append(out, "  median 10 ms  p50 %.2f  p99 %.2f  p99.9 %.2f\n", typical(r.typical.p50, r),
+         typical(r.typical.p99, r), typical(r.typical.p999, r));
 }
 
 void append_trouble(std::string& out, const Result& r) {
@@ -91,7 +101,11 @@ std::string to_text(const Options& o, const Result& r) {
            per_second(r.host->datagrams_in, r), per_second(r.host->datagrams_out, r),
            r.host->errors);
   }
-  append(out, "generator       idle %.1f %% of its time\n", r.idle_share * 100);
+  append(out,
+         "generator       idle %.1f %% of its time; its core taken away %lu times, %.1f ms in all, "
+         "%.1f ms at most\n",
+         r.idle_share * 100, r.away.times, milliseconds(r.away.ticks, r),
+         milliseconds(r.away.longest, r));
   return out;
 }
 
@@ -112,6 +126,8 @@ std::string to_json(const Options& o, const Result& r) {
          "\"mean\":%.3f},",
          quantile(r, 0.5), quantile(r, 0.9), quantile(r, 0.99), quantile(r, 0.999),
          microseconds(static_cast<double>(r.latency.max()), r), microseconds(r.latency.mean(), r));
+  append(out, "\"typical_us\":{\"p50\":%.3f,\"p99\":%.3f,\"p99.9\":%.3f},",
+         typical(r.typical.p50, r), typical(r.typical.p99, r), typical(r.typical.p999, r));
   append(out, "\"gbit_out\":%.6f,\"gbit_in\":%.6f,\"tx_pps\":%.1f,\"rx_pps\":%.1f,",
          gbits(r.load.bytes_sent, r), gbits(r.load.bytes_received, r),
          per_second(r.link.tx_packets, r), per_second(r.link.rx_packets, r));
@@ -128,6 +144,8 @@ std::string to_json(const Options& o, const Result& r) {
            per_second(r.host->datagrams_in, r), per_second(r.host->datagrams_out, r),
            r.host->errors);
   }
+  append(out, "\"away\":{\"times\":%lu,\"ms\":%.3f,\"longest_ms\":%.3f},", r.away.times,
+         milliseconds(r.away.ticks, r), milliseconds(r.away.longest, r));
   append(out, "\"idle_share\":%.4f}\n", r.idle_share);
   return out;
 }

@@ -60,6 +60,7 @@ def stages_say_where_a_worker_spends_its_time(world):
     assert steps["input"]["cycles"] > 0 and steps["output"]["cycles"] > 0, worker
     assert abs(sum(row["share"] for row in steps.values()) - 1) < 1e-6, worker
     assert sum(worker["bursts"].values()) > 10, worker
+    assert worker["long_turns_seconds"] >= worker["longest_turn_seconds"] >= 0, worker
     assert 0 < worker["asleep"] < 1 and 0 < worker["busy"] < 1, worker
     text = world.cli("stats", "--stages")
     assert "Cycles/packet" in text and text.startswith("worker 0: busy "), text

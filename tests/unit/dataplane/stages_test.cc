@@ -44,6 +44,14 @@ TEST(StageClock, AnIdleTurnIsBookedByItself) {
   EXPECT_EQ(clock.figures().cycles[static_cast<size_t>(Stage::receive)], 0u);
 }
 
+TEST(StageClock, TurnsThatNoWorkTakesAreCounted) {
+  StageClock clock;
+  for (const Duration time : {1us, 99us, 100us, 3000us, 200us}) clock.turned(time);
+  EXPECT_EQ(clock.figures().long_turns, 3u);
+  EXPECT_EQ(clock.figures().long_turn_ns, 3'300'000u);
+  EXPECT_EQ(clock.figures().longest_turn_ns, 3'000'000u);
+}
+
 TEST(StageClock, LooksAtOneTurnInSixtyFour) {
   StageClock clock;
   const Counters counters;
