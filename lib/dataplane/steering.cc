@@ -66,12 +66,18 @@ IpView view(Bytes b) {
   return version == 4 ? view_v4(b) : version == 6 ? view_v6(b) : IpView{};
 }
 
+uint32_t owner_of(uint16_t folded, uint32_t workers) {
+  return rss::worker_of(rss::bucket_of(folded), workers);
+}
+
+constexpr bool has_ports(uint8_t protocol) { return protocol == kTcp || protocol == kUdp; }
+
 uint32_t flow_owner(const IpView& v, uint32_t workers) {
-  const bool ports = !v.fragment && (v.protocol == kTcp || v.protocol == kUdp);
+  const bool ports = !v.fragment && has_ports(v.protocol);
   if (ports && v.transport.size() < 4) return kSteerHere;
   const uint16_t folded =
       ports ? static_cast<uint16_t>(v.addresses ^ fold(v.transport, 0, 4)) : v.addresses;
-  return rss::worker_of(rss::hash(folded), workers);
+  return owner_of(folded, workers);
 }
 
 // An error quotes the packet it is about after 8 bytes (RFC 792, RFC 4443).
@@ -114,9 +120,23 @@ Ethernet ethernet(Bytes frame) {
   return frame.size() < 18 ? Ethernet{} : Ethernet{word_at(frame, 16), 18};
 }
 
+// What nearly every frame is: untagged, whole, TCP or UDP, without options or extension headers.
+// Ports follow addresses then.
+bool is_common_v4(Bytes frame) {
+  return frame.size() >= 38 && word_at(frame, 12) == wire::ether_type::ipv4 &&
+         byte_at(frame, 14) == 0x45 && has_ports(byte_at(frame, 23)) &&
+         (word_at(frame, 20) & ~unsigned{wire::Ipv4Header::kDontFragment}) == 0;
+}
+bool is_common_v6(Bytes frame) {
+  return frame.size() >= 58 && word_at(frame, 12) == wire::ether_type::ipv6 &&
+         has_ports(byte_at(frame, 20));
+}
+
 }  // namespace
 
 uint32_t steer(std::span<const std::byte> frame, uint32_t workers) noexcept {
+  if (is_common_v4(frame)) return owner_of(fold(frame, 26, 12), workers);
+  if (is_common_v6(frame)) return owner_of(fold(frame, 22, 36), workers);
   const Ethernet link = ethernet(frame);
   if (link.type == wire::ether_type::arp) return kSteerEveryone;
   IpView v;
@@ -131,7 +151,7 @@ uint32_t steer(std::span<const std::byte> frame, uint32_t workers) noexcept {
 }
 
 uint32_t owner_of(const Endpoint& a, const Endpoint& b, uint32_t workers) noexcept {
-  return rss::worker_of(rss::hash(a, b), workers);
+  return owner_of(rss::fold(a, b), workers);
 }
 
 void answer_not(std::span<std::byte> frame, const MacAddress& mac) noexcept {

@@ -6,11 +6,13 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #include "base/address.h"
+#include "base/byte_order.h"
 
 namespace postern::rss {
 
@@ -25,13 +27,15 @@ constexpr std::array<uint8_t, kMaxKeyBytes> key() {
   return k;
 }
 
-// XOR of the big-endian 16-bit words; `bytes` even.
+// XOR of the big-endian 16-bit words; `bytes` a multiple of 4.
 inline uint16_t fold(const uint8_t* data, size_t bytes) {
-  uint16_t x = 0;
-  for (size_t i = 0; i < bytes; i += 2) {
-    x = static_cast<uint16_t>(x ^ (data[i] << 8 | data[i + 1]));
+  uint32_t x = 0;
+  for (size_t i = 0; i < bytes; i += 4) {
+    uint32_t word;
+    std::memcpy(&word, data + i, sizeof word);
+    x ^= word;
   }
-  return x;
+  return std::bit_cast<be16>(static_cast<uint16_t>(x ^ x >> 16)).host();
 }
 
 // The 32-bit Toeplitz hash of an input whose words XOR to `folded`.
@@ -44,13 +48,30 @@ constexpr uint32_t hash(uint16_t folded) {
   return h;
 }
 
-constexpr uint32_t worker_of(uint32_t hash, uint32_t workers) {
-  return (hash & (kBuckets - 1)) % workers;
+// The hash is linear: that of a word is that of its high byte XOR that of its low byte. Of both
+// only what chooses a bucket.
+struct BucketTable {
+  std::array<uint8_t, 256> high{}, low{};
+  constexpr BucketTable() {
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      high[byte] = hash(static_cast<uint16_t>(byte << 8)) & (kBuckets - 1);
+      low[byte] = hash(static_cast<uint16_t>(byte)) & (kBuckets - 1);
+    }
+  }
+};
+inline constexpr BucketTable kBucketTable;
+
+constexpr uint32_t bucket_of(uint16_t folded) {
+  return kBucketTable.high[folded >> 8] ^ kBucketTable.low[folded & 0xff];
+}
+// Of a bucket, or of a hash, whose low bits are one.
+constexpr uint32_t worker_of(uint32_t bucket, uint32_t workers) {
+  return (bucket & (kBuckets - 1)) * workers / kBuckets;
 }
 
-inline uint32_t hash(const Endpoint& a, const Endpoint& b) {
-  return hash(static_cast<uint16_t>(fold(a.address.data(), 16) ^ fold(b.address.data(), 16) ^
-                                    a.port ^ b.port));
+inline uint16_t fold(const Endpoint& a, const Endpoint& b) {
+  return static_cast<uint16_t>(fold(a.address.data(), 16) ^ fold(b.address.data(), 16) ^ a.port ^
+                               b.port);
 }
 
 }  // namespace postern::rss

@@ -41,8 +41,15 @@ TEST(Rss, AgreesWithTheDevicesHash) {
                      static_cast<uint16_t>(random())};
     const Endpoint b{v6 ? random_v6(random) : IpAddress::v4(static_cast<uint32_t>(random())),
                      static_cast<uint16_t>(random())};
-    EXPECT_EQ(rss::hash(a, b), reference(a.address, b.address, a.port, b.port));
-    EXPECT_EQ(rss::hash(a, b), rss::hash(b, a));
+    EXPECT_EQ(rss::hash(rss::fold(a, b)), reference(a.address, b.address, a.port, b.port));
+    EXPECT_EQ(rss::fold(a, b), rss::fold(b, a));
+  }
+}
+
+TEST(Rss, BucketsAreTheHashsLowBits) {
+  for (uint32_t folded = 0; folded <= 0xffff; ++folded) {
+    const auto word = static_cast<uint16_t>(folded);
+    ASSERT_EQ(rss::bucket_of(word), rss::hash(word) % rss::kBuckets) << folded;
   }
 }
 
@@ -51,7 +58,7 @@ TEST(Rss, SpreadsFlowsOfOnePair) {
   for (uint32_t workers : {2U, 3U, 4U, 7U}) {
     std::array<unsigned, 8> flows{};
     for (uint16_t port = 32768; port < 32768 + 4096; ++port) {
-      ++flows[rss::worker_of(rss::hash({server, 80}, {client, port}), workers)];
+      ++flows[rss::worker_of(rss::hash(rss::fold({server, 80}, {client, port})), workers)];
     }
     for (uint32_t w = 0; w < workers; ++w) {
       EXPECT_GT(flows[w], 4096 / workers * 8 / 10) << workers << " workers";
