@@ -296,12 +296,12 @@ class TcpConnection : TcpConnectionParts {
   void on_retransmit_timer(TcpContext& ctx);
   void on_ack_timer(TcpContext& ctx);
   void on_syn_timer(TcpContext& ctx);
-  void on_rto(TcpContext& ctx);
-  void on_persist(TcpContext& ctx);
+  void on_rto(TcpContext& ctx, Time due);
+  void on_persist(TcpContext& ctx, Time due);
   void on_keepalive(TcpContext& ctx);
   bool patience_over(const TcpContext& ctx) const;
   bool given_up(const TcpContext& ctx) const;
-  bool answered(const TcpContext& ctx) const;
+  bool answered(const TcpContext& ctx, Time due) const;
 
   // ---- invariants.cc ----
   void check_send_invariants(const TcpContext& ctx) const;

@@ -127,17 +127,18 @@ void TcpConnection::on_timer(TcpContext& ctx) {
 
 void TcpConnection::on_retransmit_timer(TcpContext& ctx) {
   const Timer timer = flags_.timer;
+  const Time due = retransmit_at_;
   arm(Timer::none, kNever);
   switch (timer) {
     case Timer::syn:
       on_syn_timer(ctx);
       break;
     case Timer::rto:
-      on_rto(ctx);
+      on_rto(ctx, due);
       break;
     case Timer::tail_probe:
       if (patience_over(ctx)) {
-        on_rto(ctx);
+        on_rto(ctx, due);
       } else {
         flags_.tail_now = flags_.output = true;
       }
@@ -146,7 +147,7 @@ void TcpConnection::on_retransmit_timer(TcpContext& ctx) {
       on_reorder_timer(ctx);
       break;
     case Timer::persist:
-      on_persist(ctx);
+      on_persist(ctx, due);
       break;
     case Timer::push:
       flags_.push_now = flags_.output = true;
@@ -179,11 +180,11 @@ bool TcpConnection::given_up(const TcpContext& ctx) const {
 }
 
 // RFC 6298 5.4 to 5.7, RFC 5681 3.1.
-void TcpConnection::on_rto(TcpContext& ctx) {
+void TcpConnection::on_rto(TcpContext& ctx, Time due) {
   if (snd_una_ == snd_nxt_) return;
   // The peer has closed its window over data in flight, and answers: that is no failing path
   // (RFC 9293 3.8.6.1).
-  if (snd_wnd_ == 0 && !flags_.orphan && answered(ctx)) retries_ = 0;
+  if (snd_wnd_ == 0 && !flags_.orphan && answered(ctx, due)) retries_ = 0;
   if (given_up(ctx)) {
     fail(ctx, soft_error_ != 0 ? soft_error_ : ETIMEDOUT, true);
     return;
@@ -198,14 +199,14 @@ void TcpConnection::on_rto(TcpContext& ctx) {
   arm(Timer::rto, deadline(ctx, rto(ctx)));
 }
 
-// Whether the peer was heard since the timer that expires now was started.
-bool TcpConnection::answered(const TcpContext& ctx) const {
-  return std::chrono::milliseconds(to_ms(ctx.now) - last_rx_ms_) <= rto(ctx);
+// Whether the peer was heard since the timer that was due then was started. It may expire late.
+bool TcpConnection::answered(const TcpContext& ctx, Time due) const {
+  return static_cast<int32_t>(last_rx_ms_ - to_ms(due - rto(ctx))) >= 0;
 }
 
 // RFC 9293 3.8.6.1: answers keep the connection open for ever, but not for an orphan.
-void TcpConnection::on_persist(TcpContext& ctx) {
-  if (!flags_.orphan && answered(ctx)) retries_ = 0;
+void TcpConnection::on_persist(TcpContext& ctx, Time due) {
+  if (!flags_.orphan && answered(ctx, due)) retries_ = 0;
   if (given_up(ctx)) {
     fail(ctx, soft_error_ != 0 ? soft_error_ : ETIMEDOUT, true);
     return;

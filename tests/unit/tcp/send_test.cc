@@ -283,5 +283,42 @@ TEST(TcpUrgent, PointerIntoThePastIsNoNews) {
   EXPECT_EQ(b.events() & tcp_event::urgent, 0);
 }
 
+// ---- a closed window (RFC 9293 3.8.6.1) ----
+
+// Timers of a daemon expire late, never early; the peer answers at once, as on a LAN.
+void answer_late_timers(Bench& b, uint32_t acked, int times) {
+  for (int i = 0; i < times; ++i) {
+    b.now = b.tcp.next_deadline() + 2ms;
+    b.tcp.on_timer(b.context());
+    ASSERT_EQ(b.send().size(), 1U) << "timeout " << i;
+    TcpSegment closed = b.segment(ack, 1, acked);
+    closed.window = 0;
+    (void)b.receive(closed);
+  }
+}
+
+TEST(TcpClosedWindow, LateTimersDoNotEndWhatIsAnswered) {
+  Bench b;
+  b.config.retries = 3;
+  b.enter(S::established);
+  TcpSegment closed = b.segment(ack, 1, 1);
+  closed.window = 0;
+  (void)b.receive(closed);
+  b.tcp.on_send(b.context(), 1000, false);
+  EXPECT_THAT(b.send(), IsEmpty());
+  answer_late_timers(b, 1, 20);
+  EXPECT_EQ(b.tcp.state(), S::established);
+}
+
+TEST(TcpClosedWindow, NorWhereItClosedOverDataInFlight) {
+  Bench b;
+  b.config.retries = 3;
+  b.enter(S::established);
+  b.tcp.on_send(b.context(), 1000, false);
+  EXPECT_THAT(b.send(), ElementsAre(HasLength(1000U)));
+  answer_late_timers(b, 1, 20);
+  EXPECT_EQ(b.tcp.state(), S::established);
+}
+
 }  // namespace
 }  // namespace postern
