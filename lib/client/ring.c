@@ -121,7 +121,8 @@ void report(struct context* c, uint32_t index) {
 
 void consumed(struct context* c, uint32_t index) {
   struct record* r = record_at(c, index);
-  uint32_t at = load_relaxed(&r->options.rcvbuf) / 4;
+  const uint32_t own = load_relaxed(&r->options.rcvbuf);
+  uint32_t at = (own != 0 || c->settings == NULL ? own : c->settings->receive_buffer) / 4;
   if (at == 0 || at > REPORT_AT) at = REPORT_AT;
   if (load_relaxed(&r->rx_head) - load_relaxed(&r->rx_reported) >= at) {
     report(c, index);

@@ -170,6 +170,28 @@ TEST_F(ClientTest, AcceptedSocketsInherit) {
   EXPECT_EQ(postern_get_nonblocking(l), 0);
 }
 
+class SmallBuffers : public ClientTest {
+ protected:
+  static MiniOptions options() {
+    MiniOptions o;
+    o.segment.settings.receive_buffer = 8192;
+    return o;
+  }
+  SmallBuffers() : ClientTest(options()) {}
+};
+
+// A peer that has filled it waits for that, and the program may do something else for long.
+TEST_F(SmallBuffers, ConsumptionOfAQuarterIsReportedAtOnce) {
+  const Pair p = connected();
+  const std::vector<char> bytes(8192);
+  ASSERT_TRUE(send_all(p.a, bytes.data(), bytes.size()));
+  ASSERT_TRUE(eventually([&] { return postern_available(p.b) == 8192; }));
+  const uint64_t before = daemon_->stats().received_commands;
+  std::vector<char> sink(2048);
+  ASSERT_EQ(postern_recv(p.b, sink.data(), sink.size(), 0), 2048);
+  EXPECT_TRUE(eventually([&] { return daemon_->stats().received_commands == before + 1; }));
+}
+
 TEST(Spin, Range) {
   EXPECT_EQ(postern_set_spin(0), 0);
   EXPECT_EQ(postern_set_spin(1000000), 0);
