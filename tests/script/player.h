@@ -5,8 +5,10 @@
 #include <memory>
 #include <string>
 
+#include "numbers.h"
 #include "script.h"
 #include "tcp/connection.h"
+#include "verdict.h"
 
 namespace postern::script {
 
@@ -38,13 +40,12 @@ class Player {
   long do_write(const Event& e, int& error);
   void start_over();
   void open(bool active, const TcpSegment* syn);
-  void expect_result(const Event& e, long result, int error);
   double value(const Event& e, const std::string& name);
-  PacketSpec relative(const TcpSegment& s);
   TcpContext context();
-  [[noreturn]] void fail(const Event& e, const std::string& what);
 
   const Script& script_;
+  Verdict verdict_;
+  Numbers numbers_;
   TcpConfig config_;
   Counters counters_;
   TcpRangePool pool_{1024};
@@ -52,11 +53,7 @@ class Player {
   Time now_{};
   Time base_{};  // script time 0
   Duration tolerance_ = 1ms;
-  uint32_t isn_ = 0xfffff000;  // close to the wrap, so that every script crosses it
-  uint32_t remote_isn_ = 0xffffff00;
   uint32_t ts_offset_ = 0x7ffffff0;
-  uint32_t ts_shift_ = 0;  // live timestamp minus the script's
-  bool ts_known_ = false;
   uint16_t mss_ = 1460;
   uint32_t burst_ = 0;
   uint32_t memory_ = 1 << 26;

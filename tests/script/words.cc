@@ -17,7 +17,7 @@ const std::map<std::string, int> kErrnos{
     {"ETIMEDOUT", ETIMEDOUT},       {"EPIPE", EPIPE},
     {"EHOSTUNREACH", EHOSTUNREACH}, {"ENETUNREACH", ENETUNREACH},
     {"ENOTCONN", ENOTCONN},         {"EINVAL", EINVAL},
-    {"ENOPROTOOPT", ENOPROTOOPT}};
+    {"ENOPROTOOPT", ENOPROTOOPT},   {"ENOENT", ENOENT}};
 
 const std::map<std::string, TcpState> kStates{{"TCP_ESTABLISHED", TcpState::established},
                                               {"TCP_SYN_SENT", TcpState::syn_sent},

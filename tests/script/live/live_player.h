@@ -7,7 +7,9 @@
 #include <set>
 #include <string>
 
+#include "../numbers.h"
 #include "../script.h"
+#include "../verdict.h"
 #include "wire.h"
 
 namespace postern::script {
@@ -24,42 +26,43 @@ class LivePlayer {
   LivePlayer& operator=(const LivePlayer&) = delete;
 
   // Why a script cannot be played live, or empty. `has`: settings of the daemon, "key=value".
-  static std::string unfit(const Script& script, const std::set<std::string>& has);
+  static std::string unfit(const Script& script, const std::set<std::string>& has,
+                           Duration longest);
   // Empty: the daemon did what the script says. Else "path:line: what".
   std::string run();
 
  private:
+  [[nodiscard]] bool is_outbound(size_t event) const;
   void play(const Event& e);
   void wait_for(const Event& e);
   void inbound(const Event& e);
   void outbound(const Event& e);
   void call(const Event& e);
   void assertion(const Event& e);
-  void learn(const TcpSegment& s, const TcpSegment& want);
-  PacketSpec relative(const TcpSegment& live) const;
   long perform(const Event& e);
   long do_bind(int fd);
+  long do_listen(int fd);
   long do_connect(const Event& e, int fd);
   long do_accept(const Event& e, int fd);
   long do_read(const Event& e, int fd);
   long do_write(const Event& e, int fd);
+  long do_shutdown(int fd);
   long do_option(const Event& e, int fd);
   long do_abort(int fd);
   long look_for_error(const Event& e, int fd);
   void settle(int fd, short events, Duration patience);
-  [[noreturn]] void fail(const Event& e, const std::string& what) const;
 
   const Script& script_;
+  Verdict verdict_;
+  Numbers numbers_;
   Wire& wire_;
   Options options_;
   Time base_{};
-  uint32_t isn_ = 0xfffff000;         // until a SYN says so, as for the other player
-  uint32_t remote_isn_ = 0xffffff00;  // every script of some length crosses the wrap
-  uint32_t ts_shift_ = 0;
-  bool ts_known_ = false;
+  Time last_{};  // of the script's last line, as it has it
   bool connecting_ = false;
-  std::map<uint32_t, uint32_t> sent_ts_;  // as the script has it -> as it was
-  std::map<int, int> fds_;                // as the script has it -> libpostern's
+  bool shut_ = false;
+  int listener_ = -1;
+  std::map<int, int> fds_;  // as the script has it -> libpostern's
 };
 
 }  // namespace postern::script

@@ -1,13 +1,14 @@
 // play_live: packet scripts against a running posternd. See README.md of tests/script.
 //
-//   play_live --interface IF --local POSTERN --remote HOST --port N [--has KEY=VALUE]... SCRIPT...
+//   play_live --interface IF --local POSTERN --remote HOST --port N [--has KEY=VALUE]...
+//     [--longest SECONDS] SCRIPT...
 //
 // IF is this end of a link to the daemon, whose address is POSTERN; from HOST on there are
 // addresses of that network that nobody has, one for each script, because the daemon remembers what
 // it learned of the way to a host; N and N + 1 are the ports of the first script, and so on.
 // POSTERN_SOCKET says where the daemon is, and --has how it is configured: scripts with other
-// settings are skipped. A line a script: "PASS path", "FAIL path" with what was wrong, "SKIP path
-// why".
+// settings are skipped, and those that take longer than --longest (20). A line a script:
+// "PASS path", "FAIL path" with what was wrong, "SKIP path why".
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -26,6 +27,7 @@ struct Arguments {
   Wire::Ends ends;
   uint16_t port = 0;
   std::set<std::string> has;
+  Duration longest = 20s;
   std::vector<std::string> scripts;
 };
 
@@ -43,6 +45,8 @@ bool read_arguments(int argc, char** argv, Arguments* out) {
       out->ends.remote = *address;
     } else if (name == "--has") {
       out->has.insert(value);
+    } else if (name == "--longest") {
+      out->longest = std::chrono::seconds(std::strtoul(value, nullptr, 10));
     } else if (name == "--port") {
       out->port = static_cast<uint16_t>(std::strtoul(value, nullptr, 10));
     } else {
@@ -68,7 +72,7 @@ std::string play(const Arguments& arguments, const std::string& path, uint16_t p
   std::string error;
   const auto script = parse(path, text.str(), error);
   if (!script.has_value() || script->events.empty()) return error.empty() ? "no events" : error;
-  *skip = LivePlayer::unfit(*script, arguments.has);
+  *skip = LivePlayer::unfit(*script, arguments.has, arguments.longest);
   if (!skip->empty()) return "";
   Wire wire(arguments.ends);
   return LivePlayer(*script, wire, {.port = port}).run();
