@@ -11,7 +11,7 @@ struct TcpLayout {
   static_assert(offsetof(TcpConnection, snd_una_) == 0);
   static_assert(offsetof(TcpConnection, sent_last_) == 60);
   static_assert(offsetof(TcpConnection, rcv_nxt_) == 64);
-  static_assert(offsetof(TcpConnection, quick_acks_) == 127);
+  static_assert(offsetof(TcpConnection, backoff_) == 128);
   static_assert(sizeof(TcpConnection) <= 464);
 };
 
@@ -19,7 +19,7 @@ void TcpConnection::on_send(TcpContext& ctx, uint32_t bytes, bool more) {
   if (flags_.fin_queued || state_ == TcpState::closed) return;
   if (flags_.aging && snd_una_ == snd_end_) progress_ms_ = to_ms(ctx.now);
   snd_end_ += bytes;
-  flags_.more = more;
+  unusual_.more = more;
   flags_.output = true;
 }
 
@@ -41,7 +41,7 @@ void TcpConnection::on_consumed(TcpContext& ctx, uint32_t rx_head) {
 void TcpConnection::on_shutdown_write(TcpContext& ctx) {
   if (flags_.fin_queued || state_ == TcpState::closed) return;
   flags_.fin_queued = true;
-  flags_.more = false;
+  unusual_.more = false;
   if (flags_.aging && snd_una_ == snd_end_) progress_ms_ = to_ms(ctx.now);
   if (state_ == TcpState::established) set_state(TcpState::fin_wait_1);
   if (state_ == TcpState::close_wait) set_state(TcpState::last_ack);
@@ -88,9 +88,9 @@ void TcpConnection::set_switch(TcpContext& ctx, TcpOption option, bool on) {
   if (option == TcpOption::nodelay) {
     flags_.nodelay = on;
     // As on Linux: what a cork holds back goes now.
-    if (on && snd_end_ != snd_nxt_ && can_send_data()) flags_.push_now = true;
+    if (on && snd_end_ != snd_nxt_ && can_send_data()) unusual_.push_now = true;
   }
-  if (option == TcpOption::cork) flags_.cork = on;
+  if (option == TcpOption::cork) unusual_.cork = on;
   if (option == TcpOption::keepalive) {
     flags_.keepalive = on;
     last_rx_ms_ = to_ms(ctx.now);
@@ -161,7 +161,7 @@ bool TcpConnection::set_receive_buffer(uint32_t value) {
 
 void TcpConnection::set_max_segment_burst(uint32_t bytes) {
   const uint32_t kib = bytes / 1024;
-  flags_.burst = static_cast<uint8_t>(kib > 63 ? 63 : kib);
+  burst_kib_ = static_cast<uint8_t>(kib > 63 ? 63 : kib);
 }
 
 void TcpConnection::on_icmp_error(TcpContext& ctx, int error, uint32_t quoted_seq) {
@@ -184,10 +184,10 @@ void TcpConnection::fail(TcpContext& ctx, int error, bool tell) {
 // To CLOSED. With `tell`, a reset goes out first; `finished` follows it.
 void TcpConnection::close_now(TcpContext& ctx, bool tell) {
   set_state(TcpState::closed);
-  flags_.syn_now = flags_.ack_now = flags_.refuse_now = flags_.probe_now = false;
-  flags_.tail_now = flags_.alive_now = flags_.push_now = false;
-  flags_.ack_delayed = flags_.pace_wait = false;
-  flags_.reset_now = flags_.output = tell;
+  unusual_.syn_now = unusual_.refuse_now = unusual_.probe_now = false;
+  unusual_.tail_now = unusual_.alive_now = unusual_.push_now = unusual_.pace_wait = false;
+  flags_.ack_now = flags_.ack_delayed = false;
+  unusual_.reset_now = flags_.output = tell;
   arm(Timer::none, kNever);
   ack_at_ = kNever;
   release_ranges(ctx);
@@ -210,7 +210,7 @@ void TcpConnection::release_ranges(TcpContext& ctx) {
   sent_count_ = ooo_count_ = 0;
   newest_ = TcpRange{snd_nxt_, snd_nxt_};
   sacked_bytes_ = lost_bytes_ = 0;
-  flags_.loss_marks = flags_.in_recovery = flags_.in_loss = false;
+  unusual_.loss_marks = unusual_.in_recovery = unusual_.in_loss = false;
 }
 
 void TcpConnection::enter_time_wait(TcpContext& ctx) {

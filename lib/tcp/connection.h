@@ -47,7 +47,7 @@ class TcpConnection : TcpConnectionParts {
   // When on_timer must be called at the latest; kNever if nothing is timed.
   [[nodiscard]] Time next_deadline() const {
     const Time at = retransmit_at_ < ack_at_ ? retransmit_at_ : ack_at_;
-    return flags_.pace_wait && pace_at_ < at ? pace_at_ : at;
+    return unusual_.pace_wait && pace_at_ < at ? pace_at_ : at;
   }
   // next_segment may return up to this many payload bytes at once (in units of 1024, 64512 at
   // most), rounded down to whole segments, at least one; longer ones carry gso_size. Default: one
@@ -131,8 +131,12 @@ class TcpConnection : TcpConnectionParts {
   TcpInput on_segment_syn_sent(TcpContext& ctx, const TcpSegment& s);
   void establish(TcpContext& ctx, const TcpSegment& s);
 
-  // ---- input.cc: RFC 9293 3.10.7.4, in its order. False: the segment is done with. ----
+  // ---- common_path.cc ----
   bool fast_path(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
+  void acknowledge_all(TcpContext& ctx);
+  bool send_plain(TcpContext& ctx, TcpSegment& out);
+
+  // ---- input.cc: RFC 9293 3.10.7.4, in its order. False: the segment is done with. ----
   TcpInput on_segment_synchronized(TcpContext& ctx, const TcpSegment& segment);
   bool check_timestamps(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
   bool check_sequence(TcpContext& ctx, const TcpSegment& s, TcpInput& in);
@@ -190,12 +194,31 @@ class TcpConnection : TcpConnectionParts {
   void build_data(TcpContext& ctx, TcpSegment& out, uint32_t left, uint32_t right);
   uint32_t new_data_length(uint32_t queued);
   bool partial_may_go() const;
+  // Nothing was sent for so long that it may be longer than the RTO.
+  bool was_idle(const TcpContext& ctx) const {
+    return newest_.sends != 0 &&
+           std::chrono::microseconds(to_us(ctx.now) - newest_.time) >= ctx.config->rto_min;
+  }
   void restart_after_idle(TcpContext& ctx);
+  void stamp(const TcpContext& ctx, TcpSegment& out) const {
+    if (!flags_.timestamps) return;
+    out.has_timestamps = true;
+    out.ts_value = to_ms(ctx.now) + ts_offset_;
+    out.ts_echo = ts_recent_;
+  }
+  // Whatever is sent acknowledges. A SYN-ACK leaves the timers to the handshake.
+  void acknowledge(TcpContext& ctx, TcpSegment& out) {
+    out.ack = last_ack_sent_ = rcv_nxt_;
+    flags_.ack_now = false;
+    if (!flags_.ack_delayed || (out.flags & tcp_flag::syn) != 0) return;
+    flags_.ack_delayed = false;
+    arm_idle(ctx);
+  }
   void resend(TcpContext& ctx, TcpRange& r);
   uint32_t burst_limit() const {  // whole segments
-    const uint32_t bytes = flags_.burst * 1024U;
+    const uint32_t bytes = burst_kib_ * 1024U;
     const uint32_t most = bytes < 2U * mss_ ? mss_ : bytes - bytes % mss_;
-    return flags_.rare_send ? rare_burst_limit(most) : most;
+    return unusual_.rare_send ? rare_burst_limit(most) : most;
   }
 
   // ---- path_mtu.cc ----
@@ -375,18 +398,20 @@ class TcpConnection : TcpConnectionParts {
   Time retransmit_at_ = kNever;  // what for: flags_.timer
   Time ack_at_ = kNever;         // delayed ACK, else keepalive, FIN-WAIT-2 or TIME-WAIT
   Flags flags_{};
-  uint8_t ts_age_ = 0;
+  Unusual unusual_{};
   uint16_t events_ = 0;
   uint16_t mss_ = 536;      // payload per segment to the peer, options subtracted
   uint16_t rcv_mss_ = 536;  // largest payload seen from the peer, for the ACK policy
-  TcpState state_ = TcpState::closed;
-  uint8_t quick_acks_ = 0;  // segments still to be acknowledged at once
+  uint8_t ts_age_ = 0;
+  TcpState state_ : 4 = TcpState::closed;
+  uint8_t quick_acks_ : 4 = 0;  // segments still to be acknowledged at once
 
   // ---- from here on: not for in-order traffic ----
   uint8_t backoff_ = 0;  // doublings of the RTO or the persist interval
   uint8_t retries_ = 0;  // timeouts since the peer last acknowledged something
   uint8_t dupacks_ = 0;  // without SACK
   uint8_t error_ = 0;
+  uint8_t burst_kib_ = 0;   // of payload that next_segment may join
   uint8_t soft_error_ = 0;  // RFC 1122 4.2.3.9: told by ICMP, reported if the connection times out
   uint8_t congestion_ = kCongestionUnset;  // index in kCongestion
   uint8_t keep_probes_ = 0;                // option, 0: configured

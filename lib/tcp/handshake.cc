@@ -25,7 +25,7 @@ void TcpConnection::open_passive(TcpContext& ctx, const TcpSegment& syn, uint16_
 // ACK not be good enough, it is sent again.
 void TcpConnection::open_cookie(TcpContext& ctx, const TcpSegment& syn, uint16_t mss) {
   open_passive(ctx, syn, mss);
-  flags_.syn_now = flags_.output = false;
+  unusual_.syn_now = flags_.output = false;
   cookie_ = true;
   snd_nxt_ = iss_ + 1;
   rcv_adv_ = rcv_nxt_ + syn_window(ctx);
@@ -70,7 +70,7 @@ void TcpConnection::open(TcpContext& ctx, uint16_t mss) {
   last_rx_ms_ = progress_ms_ = to_ms(ctx.now);
   set_send_mss();
   cwnd_ = initial_window(mss_, ctx.config->initial_window);
-  flags_.syn_now = flags_.output = true;
+  unusual_.syn_now = flags_.output = true;
 }
 
 // From the peer's SYN: where its stream begins, and what both sides can do (RFC 7323, 2018).
@@ -133,7 +133,7 @@ TcpInput TcpConnection::on_segment_syn_sent(TcpContext& ctx, const TcpSegment& s
     flags_.ack_now = flags_.output = true;
   } else {  // simultaneous open
     set_state(TcpState::syn_received);
-    flags_.syn_now = flags_.output = true;
+    unusual_.syn_now = flags_.output = true;
   }
   // Data on a SYN is not kept: the peer sends it again once the connection is established.
   return {};
@@ -154,7 +154,7 @@ void TcpConnection::establish(TcpContext& ctx, const TcpSegment& s) {
   const bool lost = resent && !cookie_;
   cwnd_ = lost ? mss_ : initial_window(mss_, ctx.config->initial_window);
   syn_was_resent_ = lost;
-  flags_.syn_now = false;
+  unusual_.syn_now = false;
   backoff_ = retries_ = 0;
   flags_.aging = user_timeout_ms_ != 0;
   progress_ms_ = limit_since_ms_ = to_ms(ctx.now);

@@ -16,7 +16,7 @@ constexpr uint16_t kMaxSent = 1024;  // nodes per connection
 // RFC 6675 4 "pipe": bytes believed to be in the network.
 uint32_t TcpConnection::pipe() const {
   const uint32_t flight = snd_nxt_ - snd_una_;
-  if (!flags_.loss_marks) return flight;
+  if (!unusual_.loss_marks) return flight;
   const uint32_t gone = sacked_bytes_ + lost_bytes_;
   return gone < flight ? flight - gone : 0;
 }
@@ -80,14 +80,14 @@ uint32_t TcpConnection::split_range(TcpContext& ctx, uint32_t index, uint32_t at
 void TcpConnection::mark(TcpRange& r, uint8_t flag) {
   r.flags |= flag;
   (flag == TcpRange::kSacked ? sacked_bytes_ : lost_bytes_) += r.size();
-  flags_.loss_marks = true;
+  unusual_.loss_marks = true;
 }
 
 void TcpConnection::unmark(TcpRange& r, uint8_t flags) {
   if ((r.flags & flags & TcpRange::kSacked) != 0) sacked_bytes_ -= r.size();
   if ((r.flags & flags & TcpRange::kLost) != 0) lost_bytes_ -= r.size();
   r.flags = static_cast<uint8_t>(r.flags & ~flags);
-  flags_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
+  unusual_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
 }
 
 // ---- what an acknowledgment says ----
@@ -103,7 +103,7 @@ void TcpConnection::count_delivered(TcpContext& ctx, const TcpRange& r, uint32_t
       if (acked.rtt_us == 0) acked.rtt_us = 1;
     }
     acked.original = true;
-    if (flags_.loss_marks && seq_lt(right, fack_)) {  // RFC 8985 6.2.3
+    if (unusual_.loss_marks && seq_lt(right, fack_)) {  // RFC 8985 6.2.3
       flags_.reordering = true;
       ++reorder_seen_;
     }
@@ -145,7 +145,7 @@ void TcpConnection::acknowledge_front(TcpContext& ctx, TcpRange& r, uint32_t ack
   const uint8_t marks = r.flags & (TcpRange::kSacked | TcpRange::kLost);
   if (marks != 0) {
     (marks == TcpRange::kSacked ? sacked_bytes_ : lost_bytes_) -= ack - r.left;
-    flags_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
+    unusual_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
   }
   r.left = ack;
   if (r.has(TcpRange::kPartial) && r.left != r.right) {

@@ -10,7 +10,7 @@ TcpConnection::Limit TcpConnection::limit_now() const {
   const uint32_t end = send_limit();
   if (!can_send_data() || snd_una_ == end) return Limit::idle;
   if (snd_nxt_ == end) return Limit::sender;
-  if (flags_.pace_wait) return Limit::congestion;
+  if (unusual_.pace_wait) return Limit::congestion;
   const uint32_t flight = snd_nxt_ - snd_una_;
   const uint32_t window = snd_wnd_ > flight ? snd_wnd_ - flight : 0;
   const uint32_t queued = snd_end_ - snd_nxt_;
@@ -86,7 +86,7 @@ void TcpConnection::info(const TcpContext& ctx, TcpInfo& out) const {
   out.sack = flags_.sack;
   out.window_scaling = window_scaling_;
   out.ecn = flags_.ecn;
-  out.in_recovery = flags_.in_recovery || flags_.in_loss;
+  out.in_recovery = unusual_.in_recovery || unusual_.in_loss;
   out.reordering = flags_.reordering;
   out.snd_scale = flags_.snd_scale;
   out.rcv_scale = flags_.rcv_scale;

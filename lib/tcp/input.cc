@@ -27,35 +27,6 @@ TcpInput TcpConnection::on_segment(TcpContext& ctx, const TcpSegment& s) {
   return in;
 }
 
-// Header prediction: the next segment in order, nothing unusual about it or about us.
-bool TcpConnection::fast_path(TcpContext& ctx, const TcpSegment& s, TcpInput& in) {
-  const uint32_t acked = s.ack - snd_una_;
-  const bool plain = (s.flags & ~psh) == ack && s.seq == rcv_nxt_ && s.sack_count == 0 &&
-                     acked <= snd_nxt_ - snd_una_ && s.window != 0 && s.ecn != 3 &&
-                     s.has_timestamps == flags_.timestamps;
-  const bool calm =
-      !(flags_.loss_marks || flags_.in_recovery || flags_.in_loss || flags_.window_probed ||
-        flags_.tail_probed || flags_.ece_pending || ooo_head_ != 0);
-  if (!plain || !calm) return false;
-  if (flags_.timestamps) {
-    if (static_cast<int32_t>(s.ts_value - ts_recent_) < 0) return false;
-    // RFC 7323 4.3: seq is rcv_nxt, which is at or beyond Last.ACK.sent; equal when not delayed.
-    if (rcv_nxt_ == last_ack_sent_) ts_recent_ = s.ts_value;
-    ts_age_ = age_stamp(ctx.now);
-  }
-  const uint32_t allowed = rcv_adv_ - rcv_nxt_;
-  if (s.length == 0) {
-    if (acked == 0 && snd_nxt_ != snd_una_) return false;  // perhaps a duplicate ACK
-  } else if (s.length > allowed || s.length > ctx.receive_room || flags_.orphan) {
-    return false;
-  }
-  if (flags_.keepalive) heard(ctx);
-  update_window(s);
-  if (acked != 0) process_acknowledgment(ctx, s, true);
-  if (s.length != 0) accept_in_order(ctx, s.seq, s.seq + s.length, in);
-  return true;
-}
-
 TcpInput TcpConnection::on_segment_synchronized(TcpContext& ctx, const TcpSegment& segment) {
   TcpSegment s = segment;
   TcpInput in;
@@ -109,14 +80,14 @@ bool TcpConnection::check_sequence(TcpContext& ctx, const TcpSegment& s, TcpInpu
     heard(ctx);
     return true;
   }
-  if (space == 0 && flags_.window_probed && s.seq == rcv_nxt_ - 1 && s.ack == snd_nxt_ + 1) {
+  if (space == 0 && unusual_.window_probed && s.seq == rcv_nxt_ - 1 && s.ack == snd_nxt_ + 1) {
     return true;  // both probed a closed window, and both octets were taken: someone must hear it
   }
   const bool old = space != 0 && seq_le(end, rcv_nxt_);
   in.drop = old ? Drop::tcp_duplicate : Drop::tcp_bad_sequence;
   if ((s.flags & rst) != 0) return false;
   if (state_ == TcpState::syn_received && (s.flags & (syn | ack)) == syn && s.seq == irs_) {
-    flags_.syn_now = flags_.output = true;  // our SYN-ACK was lost
+    unusual_.syn_now = flags_.output = true;  // our SYN-ACK was lost
     return false;
   }
   if (old && s.length != 0) report_duplicate(s.seq, s.seq + s.length);
@@ -175,7 +146,7 @@ bool TcpConnection::check_ack(TcpContext& ctx, const TcpSegment& s, TcpInput& in
     in.drop = Drop::tcp_bad_flags;
     return false;
   }
-  const uint32_t highest = snd_nxt_ + (flags_.window_probed ? 1 : 0);
+  const uint32_t highest = snd_nxt_ + (unusual_.window_probed ? 1 : 0);
   if (state_ == TcpState::syn_received) {
     if (!(seq_gt(s.ack, snd_una_) && seq_le(s.ack, highest))) {
       refuse(s.ack);
@@ -320,22 +291,22 @@ void TcpConnection::note_timestamp(TcpContext& ctx, const TcpSegment& s) {
 void TcpConnection::note_ecn(const TcpSegment& s) {
   if (!flags_.ecn) return;
   if (congestion().exact_ecn) return echo_exactly(s);
-  if ((s.flags & cwr) != 0) flags_.ece_pending = false;
-  if (s.ecn == 3 && s.length != 0) flags_.ece_pending = true;
+  if ((s.flags & cwr) != 0) unusual_.ece_pending = false;
+  if (s.ecn == 3 && s.length != 0) unusual_.ece_pending = true;
 }
 
 // RFC 8257 3.2: ECE says what the last segment carried. Where that changes, what came before is
 // acknowledged by itself, as it was. More changes than are remembered until the next output blur.
 void TcpConnection::echo_exactly(const TcpSegment& s) {
   const bool ce = s.ecn == 3;
-  if (s.length == 0 || ce == flags_.ece_pending) return;
+  if (s.length == 0 || ce == unusual_.ece_pending) return;
   const uint32_t told = echo_count_ == 0 ? last_ack_sent_ : echo_ack_[echo_count_ - 1];
   if (rcv_nxt_ != told && echo_count_ < kMaxEchoes) {
     echo_ack_[echo_count_] = rcv_nxt_;
     echo_marks_ = static_cast<uint8_t>(echo_marks_ << 1 | (ce ? 0 : 1));
     ++echo_count_;
   }
-  flags_.ece_pending = ce;
+  unusual_.ece_pending = ce;
   flags_.ack_now = flags_.output = true;
 }
 
@@ -374,7 +345,7 @@ void TcpConnection::challenge(TcpContext& ctx) {
 // RFC 9293 3.10.7: <SEQ=SEG.ACK><CTL=RST>, and the connection stays as it is.
 void TcpConnection::refuse(uint32_t seq) {
   refuse_seq_ = seq;
-  flags_.refuse_now = flags_.output = true;
+  unusual_.refuse_now = flags_.output = true;
 }
 
 bool reset_for(const TcpSegment& s, TcpSegment& out) {

@@ -31,8 +31,8 @@ void TcpConnection::check_invariants(const TcpContext& ctx) const {
   REQUIRE(!flags_.fin_sent || flags_.fin_queued);
   // Nothing may wait for ever: data in flight or waiting is timed, or about to be looked at.
   const bool waiting = can_send_data() && snd_una_ != send_limit();
-  REQUIRE(!waiting || flags_.timer != Timer::none || flags_.output || flags_.pace_wait);
-  REQUIRE(!flags_.pace_wait || flags_.rare_send);
+  REQUIRE(!waiting || flags_.timer != Timer::none || flags_.output || unusual_.pace_wait);
+  REQUIRE(!unusual_.pace_wait || unusual_.rare_send);
   REQUIRE(state_ != TcpState::time_wait || ack_at_ != kNever);
   REQUIRE(state_ != TcpState::syn_sent || flags_.timer == Timer::syn || flags_.output);
 }
@@ -69,8 +69,8 @@ void TcpConnection::check_send_invariants(const TcpContext& ctx) const {
   REQUIRE(lost == lost_bytes_);
   REQUIRE(!flags_.sack || sacked == sacked_bytes_);
   REQUIRE(hint_seen && !lost_before_hint);
-  REQUIRE(flags_.loss_marks == ((sacked_bytes_ | lost_bytes_) != 0));
-  REQUIRE(!(flags_.in_recovery && flags_.in_loss));
+  REQUIRE(unusual_.loss_marks == ((sacked_bytes_ | lost_bytes_) != 0));
+  REQUIRE(!(unusual_.in_recovery && unusual_.in_loss));
 }
 
 void TcpConnection::check_receive_invariants(const TcpContext& ctx) const {

@@ -7,9 +7,10 @@ using namespace tcp_flag;
 
 bool TcpConnection::next_segment(TcpContext& ctx, TcpSegment& out) {
   if (!flags_.output) return false;
+  if (send_plain(ctx, out)) return true;
   if (send_control(ctx, out)) return true;
   if (can_send_data()) {
-    if (!flags_.rare_send || pace_allows(ctx)) {
+    if (!unusual_.rare_send || pace_allows(ctx)) {
       if (lost_bytes_ != 0 && send_retransmission(ctx, out)) return true;
       if (send_new(ctx, out)) {
         if (nothing_follows()) rest(ctx);
@@ -17,13 +18,13 @@ bool TcpConnection::next_segment(TcpContext& ctx, TcpSegment& out) {
       }
     }
     if (send_probe(ctx, out)) return true;
-    if (timer_is(Timer::none) && !flags_.pace_wait) arm_retransmit(ctx);
-  } else if (flags_.alive_now) {
+    if (timer_is(Timer::none) && !unusual_.pace_wait) arm_retransmit(ctx);
+  } else if (unusual_.alive_now) {
     if (send_probe(ctx, out)) return true;
   }
   if (flags_.ack_now) {
     build(ctx, out, snd_nxt_, ack);
-    if (flags_.rare_send) fill_urgent(out);
+    if (unusual_.rare_send) fill_urgent(out);
     return true;
   }
   rest(ctx);
@@ -32,8 +33,8 @@ bool TcpConnection::next_segment(TcpContext& ctx, TcpSegment& out) {
 
 // After new data: that was all, so that nobody has to ask again.
 bool TcpConnection::nothing_follows() const {
-  return snd_nxt_ == send_limit() && lost_bytes_ == 0 && !flags_.probe_now && !flags_.alive_now &&
-         !flags_.refuse_now && !flags_.rare_send;
+  return snd_nxt_ == send_limit() && lost_bytes_ == 0 && !unusual_.probe_now && !unusual_.alive_now &&
+         !unusual_.refuse_now && !unusual_.rare_send;
 }
 
 void TcpConnection::rest(const TcpContext& ctx) {
@@ -43,8 +44,8 @@ void TcpConnection::rest(const TcpContext& ctx) {
 
 // Resets, SYNs, and an ACK that must carry SACK blocks: data segments have no room for them.
 bool TcpConnection::send_control(TcpContext& ctx, TcpSegment& out) {
-  if (flags_.refuse_now) {
-    flags_.refuse_now = false;
+  if (unusual_.refuse_now) {
+    unusual_.refuse_now = false;
     out = TcpSegment{};
     out.seq = refuse_seq_;
     out.flags = rst;
@@ -52,14 +53,14 @@ bool TcpConnection::send_control(TcpContext& ctx, TcpSegment& out) {
     ctx.counters->add(Counter::tcp_resets_sent);
     return true;
   }
-  if (flags_.reset_now) {
-    flags_.reset_now = false;
+  if (unusual_.reset_now) {
+    unusual_.reset_now = false;
     build(ctx, out, snd_nxt_, rst | ack);
     ctx.counters->add(Counter::tcp_resets_sent);
     events_ |= tcp_event::finished;
     return true;
   }
-  if (flags_.syn_now) {
+  if (unusual_.syn_now) {
     build_syn(ctx, out);
     return true;
   }
@@ -67,7 +68,7 @@ bool TcpConnection::send_control(TcpContext& ctx, TcpSegment& out) {
     build_echo(ctx, out);
     return true;
   }
-  if (flags_.ack_now && (ooo_head_ != 0 || flags_.dsack)) {
+  if (flags_.ack_now && (ooo_head_ != 0 || unusual_.dsack)) {
     build(ctx, out, snd_nxt_, ack);
     return true;
   }
@@ -75,7 +76,7 @@ bool TcpConnection::send_control(TcpContext& ctx, TcpSegment& out) {
 }
 
 void TcpConnection::build_syn(TcpContext& ctx, TcpSegment& out) {
-  flags_.syn_now = false;
+  unusual_.syn_now = false;
   const bool again = snd_nxt_ != iss_;
   const bool answer = state_ == TcpState::syn_received;
   snd_nxt_ = iss_ + 1;
@@ -110,32 +111,17 @@ void TcpConnection::build(TcpContext& ctx, TcpSegment& out, uint32_t seq, uint8_
   out.seq = seq;
   out.flags = bits;
   ctx.counters->add(Counter::tcp_tx_segments);
-  if (flags_.timestamps) {
-    out.has_timestamps = true;
-    out.ts_value = to_ms(ctx.now) + ts_offset_;
-    out.ts_echo = ts_recent_;
-  }
+  stamp(ctx, out);
   if ((bits & ack) == 0) {
     out.ts_echo = 0;
     return;
   }
-  out.ack = rcv_nxt_;
-  if ((bits & syn) != 0) {
-    last_ack_sent_ = rcv_nxt_;
-    flags_.ack_now = false;
-    return;
-  }
-  if ((bits & rst) == 0) {
+  if ((bits & (syn | rst)) == 0) {
     out.window = select_window(ctx);
-    if (flags_.ece_pending) out.flags |= ece;
-    if (flags_.dsack || ooo_head_ != 0) fill_sack(ctx, out);
+    if (unusual_.ece_pending) out.flags |= ece;
+    if (unusual_.dsack || ooo_head_ != 0) fill_sack(ctx, out);
   }
-  last_ack_sent_ = rcv_nxt_;
-  flags_.ack_now = false;
-  if (flags_.ack_delayed) {
-    flags_.ack_delayed = false;
-    arm_idle(ctx);
-  }
+  acknowledge(ctx, out);
 }
 
 // RFC 8257 3.2: the ACK of what came before CE changed. It promises no more than was promised.
@@ -150,11 +136,7 @@ void TcpConnection::build_echo(TcpContext& ctx, TcpSegment& out) {
   out.flags = marked ? ack | ece : ack;
   const uint32_t window = (rcv_adv_ - at) >> flags_.rcv_scale;
   out.window = static_cast<uint16_t>(window < 65535 ? window : 65535);
-  if (flags_.timestamps) {
-    out.has_timestamps = true;
-    out.ts_value = to_ms(ctx.now) + ts_offset_;
-    out.ts_echo = ts_recent_;
-  }
+  stamp(ctx, out);
   last_ack_sent_ = at;
   ctx.counters->add(Counter::tcp_tx_segments);
 }
@@ -170,7 +152,7 @@ void TcpConnection::build_data(TcpContext& ctx, TcpSegment& out, uint32_t left, 
   if (has_fin) out.flags |= fin;
   if (right - (has_fin ? 1 : 0) == snd_end_ && length != 0) out.flags |= psh;
   if (length > mss_) out.gso_size = mss_;
-  if (flags_.rare_send) {
+  if (unusual_.rare_send) {
     fill_urgent(out);
     pace(ctx, length);
   }
@@ -209,7 +191,7 @@ bool TcpConnection::send_retransmission(TcpContext& ctx, TcpSegment& out) {
   resend(ctx, range(ctx, index));
   build_data(ctx, out, left, right);
   out.retransmission = true;
-  if (flags_.in_recovery) prr_out_ += right - left;
+  if (unusual_.in_recovery) prr_out_ += right - left;
   return true;
 }
 
@@ -236,15 +218,15 @@ bool TcpConnection::send_new(TcpContext& ctx, TcpSegment& out) {
   if (flags_.fin_sent) return false;
   const uint32_t queued = snd_end_ - snd_nxt_;
   if (queued == 0 && !flags_.fin_queued) return false;
-  if (snd_una_ == snd_nxt_) restart_after_idle(ctx);
-  const uint32_t path_probe = flags_.rare_send ? path_probe_length(ctx, queued) : 0;
+  if (snd_una_ == snd_nxt_ && was_idle(ctx)) restart_after_idle(ctx);
+  const uint32_t path_probe = unusual_.rare_send ? path_probe_length(ctx, queued) : 0;
   const uint32_t length = path_probe != 0 ? path_probe : new_data_length(queued);
   const bool has_fin = flags_.fin_queued && length == queued;
   if (length == 0 && !(has_fin && queued == 0)) return false;
   const uint32_t left = snd_nxt_;
   const uint32_t right = left + length + (has_fin ? 1 : 0);
-  const bool probe = flags_.tail_now;
-  flags_.push_now = flags_.tail_now = flags_.window_probed = false;
+  const bool probe = unusual_.tail_now;
+  unusual_.push_now = unusual_.tail_now = unusual_.window_probed = false;
   if (length % mss_ != 0) snd_small_ = left + length;
   flags_.fin_sent = has_fin;
   append_range(ctx, left, right);
@@ -253,10 +235,10 @@ bool TcpConnection::send_new(TcpContext& ctx, TcpSegment& out) {
   if (path_probe != 0) path_probe_sent(ctx, out);
   if (flags_.ecn && length != 0) {
     out.ecn = 2;  // ECT(0)
-    if (flags_.cwr_pending) out.flags |= cwr;
-    flags_.cwr_pending = false;
+    if (unusual_.cwr_pending) out.flags |= cwr;
+    unusual_.cwr_pending = false;
   }
-  if (flags_.in_recovery) prr_out_ += right - left;
+  if (unusual_.in_recovery) prr_out_ += right - left;
   if (probe) {
     probed_tail(ctx, false);
   } else if (snd_una_ == left) {
@@ -277,7 +259,7 @@ uint32_t TcpConnection::new_data_length(uint32_t queued) {
   if (length > window) length = window;
   const uint32_t in_flight = pipe();
   // RFC 8985 7.3: a loss probe may exceed cwnd by one segment.
-  const uint32_t allowed = cwnd_ + (flags_.tail_now ? mss_ : 0U);
+  const uint32_t allowed = cwnd_ + (unusual_.tail_now ? mss_ : 0U);
   const uint32_t room = allowed > in_flight ? allowed - in_flight : 0;
   if (length > room) {
     flags_.cwnd_limited = true;
@@ -289,16 +271,16 @@ uint32_t TcpConnection::new_data_length(uint32_t queued) {
   if (length < queued && length > mss_) return length - partial;
   if (length < queued) {
     // RFC 9293 3.8.6.2.1: the window allows part of a segment only.
-    return length >= max_snd_wnd_ / 2 || flags_.push_now ? length : 0;
+    return length >= max_snd_wnd_ / 2 || unusual_.push_now ? length : 0;
   }
   return partial_may_go() ? length : length - partial;
 }
 
 // RFC 9293 3.7.4 (Nagle) in Minshall's form: only another short segment in flight holds one back.
 bool TcpConnection::partial_may_go() const {
-  if (flags_.fin_queued || flags_.push_now || flags_.tail_now) return true;
-  if (flags_.rare_send && urgent_out_ && seq_lt(snd_una_, snd_up_)) return true;  // as Linux
-  if (flags_.cork || flags_.more) return false;
+  if (flags_.fin_queued || unusual_.push_now || unusual_.tail_now) return true;
+  if (unusual_.rare_send && urgent_out_ && seq_lt(snd_una_, snd_up_)) return true;  // as Linux
+  if (unusual_.cork || unusual_.more) return false;
   if (flags_.nodelay || snd_una_ == snd_nxt_) return true;
   const bool small_in_flight = seq_gt(snd_small_, snd_una_) && seq_le(snd_small_, snd_nxt_);
   return !small_in_flight;
@@ -307,8 +289,7 @@ bool TcpConnection::partial_may_go() const {
 // RFC 5681 4.1.
 void TcpConnection::restart_after_idle(TcpContext& ctx) {
   const uint32_t idle_us = to_us(ctx.now) - newest_.time;
-  if (newest_.sends == 0 ||
-      idle_us < std::chrono::duration_cast<std::chrono::microseconds>(rto(ctx)).count()) {
+  if (idle_us < std::chrono::duration_cast<std::chrono::microseconds>(rto(ctx)).count()) {
     return;
   }
   const uint32_t restart = initial_window(mss_, ctx.config->initial_window);
@@ -323,23 +304,23 @@ void TcpConnection::restart_after_idle(TcpContext& ctx) {
 
 // Probes: of the window, of the tail, of the peer's life.
 bool TcpConnection::send_probe(TcpContext& ctx, TcpSegment& out) {
-  if (flags_.tail_now) {
-    flags_.tail_now = false;
+  if (unusual_.tail_now) {
+    unusual_.tail_now = false;
     return send_tail_probe(ctx, out);
   }
-  if (flags_.probe_now) {
-    flags_.probe_now = false;
+  if (unusual_.probe_now) {
+    unusual_.probe_now = false;
     if (snd_nxt_ != snd_end_ && snd_una_ == snd_nxt_) {
       // RFC 9293 3.8.6.1: one octet beyond the window. It does not count as sent: if the window
       // opens, it goes again with what follows.
-      flags_.window_probed = true;
+      unusual_.window_probed = true;
       build_data(ctx, out, snd_nxt_, snd_nxt_ + 1);
       ctx.counters->add(Counter::tcp_zero_window_probes);
       return true;
     }
   }
-  if (flags_.alive_now) {  // RFC 9293 3.8.4
-    flags_.alive_now = false;
+  if (unusual_.alive_now) {  // RFC 9293 3.8.4
+    unusual_.alive_now = false;
     build(ctx, out, snd_nxt_ - 1, ack);
     ctx.counters->add(Counter::tcp_keepalive_probes);
     return true;

@@ -113,8 +113,8 @@ void TcpConnection::judge_path_probe(const TcpContext& ctx) {
 // The payload of the probe if it can go now, else 0. RFC 4821 7.4: enough must follow it, within
 // window and cwnd, to reveal its loss. Of cwnd it uses one segment, as on Linux.
 uint32_t TcpConnection::path_probe_length(const TcpContext& ctx, uint32_t queued) const {
-  if (path_probe_ != PathProbe::wanted || flags_.tail_now || flags_.loss_marks ||
-      flags_.in_recovery || flags_.in_loss) {
+  if (path_probe_ != PathProbe::wanted || unusual_.tail_now || unusual_.loss_marks ||
+      unusual_.in_recovery || unusual_.in_loss) {
     return 0;
   }
   const uint32_t length = uint32_t{probe_mss_} - (flags_.timestamps ? 12 : 0);

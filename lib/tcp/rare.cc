@@ -1,4 +1,4 @@
-// Sending at a limited rate, and urgent data: what few connections use. flags_.rare_send keeps it
+// Sending at a limited rate, and urgent data: what few connections use. unusual_.rare_send keeps it
 // off the others' path, and the probes of path_mtu.cc as well.
 #include "tcp/connection.h"
 
@@ -7,14 +7,14 @@ namespace postern {
 using namespace tcp_flag;
 
 void TcpConnection::note_rare_send() {
-  flags_.rare_send = max_pacing_rate_ != 0 || urgent_out_ || path_probe_ == PathProbe::wanted;
+  unusual_.rare_send = max_pacing_rate_ != 0 || urgent_out_ || path_probe_ == PathProbe::wanted;
 }
 
 // ---- pacing ----
 
 void TcpConnection::set_pacing_rate(uint32_t bytes_per_second) {
   max_pacing_rate_ = bytes_per_second == UINT32_MAX ? 0 : bytes_per_second;
-  if (max_pacing_rate_ == 0) flags_.pace_wait = false;
+  if (max_pacing_rate_ == 0) unusual_.pace_wait = false;
   note_rare_send();
 }
 
@@ -31,7 +31,7 @@ uint64_t TcpConnection::pacing_rate() const {
 // Whether data may go now. If not and there is some, next_deadline() says when.
 bool TcpConnection::pace_allows(const TcpContext& ctx) {
   if (max_pacing_rate_ == 0) return true;
-  flags_.pace_wait = ctx.now < pace_at_ && (lost_bytes_ != 0 || snd_nxt_ != send_limit());
+  unusual_.pace_wait = ctx.now < pace_at_ && (lost_bytes_ != 0 || snd_nxt_ != send_limit());
   return ctx.now >= pace_at_;
 }
 

@@ -148,7 +148,7 @@ void TcpConnection::report_duplicate(uint32_t left, uint32_t right) {
   if (!flags_.sack || seq_ge(left, right)) return;
   dsack_left_ = left;
   dsack_right_ = right;
-  flags_.dsack = flags_.ack_now = flags_.output = true;
+  unusual_.dsack = flags_.ack_now = flags_.output = true;
 }
 
 // RFC 9293 3.8.6.3, RFC 5681 4.2: every second full segment at once, others after a delay; at once
@@ -175,9 +175,9 @@ void TcpConnection::fill_sack(const TcpContext& ctx, TcpSegment& out) {
   if (!flags_.sack) return;
   const uint32_t most = flags_.timestamps ? 3 : kMaxSack;
   uint32_t used = 0;
-  if (flags_.dsack) {
+  if (unusual_.dsack) {
     out.sack[used++] = SackBlock{dsack_left_, dsack_right_};
-    flags_.dsack = false;
+    unusual_.dsack = false;
   }
   const uint32_t first = used;
   std::array<uint32_t, kMaxSack> stamp{};

@@ -18,7 +18,7 @@ constexpr uint32_t kDupThresh = 3;
 // An acceptable ACK field: RFC 9293 3.10.7.4 fifth, RFC 5681 3.
 void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s, bool same_window) {
   const uint32_t flight = snd_nxt_ - snd_una_;
-  const bool calm = !(flags_.loss_marks || flags_.in_recovery || flags_.in_loss);
+  const bool calm = !(unusual_.loss_marks || unusual_.in_recovery || unusual_.in_loss);
   Acked acked;
   if (seq_gt(s.ack, snd_una_)) take_cumulative(ctx, s, acked);
   if (flags_.sack && s.sack_count != 0) take_sack(ctx, s, acked);
@@ -29,8 +29,8 @@ void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s,
   }
   delivered_ += flags_.sack ? acked.delivered : acked.bytes;
   if (acked.bytes != 0 && seq_ge(snd_una_, round_end_)) end_round(ctx);
-  if (flags_.tail_probed) check_tail_probe(ctx, s, acked);
-  if (!calm || flags_.loss_marks || acked.dsack || (acked.bytes == 0 && flight != 0)) {
+  if (unusual_.tail_probed) check_tail_probe(ctx, s, acked);
+  if (!calm || unusual_.loss_marks || acked.dsack || (acked.bytes == 0 && flight != 0)) {
     recover(ctx, s, acked, same_window, calm);
   }
   const bool echo = flags_.ecn && (s.flags & tcp_flag::ece) != 0;
@@ -38,14 +38,14 @@ void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s,
     congestion().on_feedback(congestion_view(ctx, flight), acked.bytes, echo);
   }
   if (echo) on_congestion_echo(ctx, flight);
-  if (flags_.in_recovery) {
+  if (unusual_.in_recovery) {
     proportional_rate(acked.delivered, acked.bytes != 0 && !acked.lost_more);
   } else if (acked.bytes != 0 && !echo) {  // RFC 3168 6.1.2: an ECE does not open the window
     grow(ctx, acked, flight);
   }
   if (acked.bytes != 0 || acked.delivered != 0) {
     if (!timer_is(Timer::reorder) || snd_una_ == snd_nxt_) arm_retransmit(ctx);
-    if (snd_nxt_ != send_limit() || flags_.loss_marks) {
+    if (snd_nxt_ != send_limit() || unusual_.loss_marks) {
       flags_.output = true;
     } else if (snd_una_ == snd_nxt_) {
       set_limit(ctx, Limit::idle);
@@ -54,8 +54,8 @@ void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s,
 }
 
 void TcpConnection::take_cumulative(TcpContext& ctx, const TcpSegment& s, Acked& acked) {
-  if (flags_.window_probed && s.ack == snd_nxt_ + 1) {  // the octet beyond the window was taken
-    flags_.window_probed = false;
+  if (unusual_.window_probed && s.ack == snd_nxt_ + 1) {  // the octet beyond the window was taken
+    unusual_.window_probed = false;
     snd_nxt_ = s.ack;
     newest_ = TcpRange{s.ack, s.ack};
   }
@@ -79,7 +79,7 @@ void TcpConnection::progressed(const TcpContext& ctx) {
 void TcpConnection::recover(TcpContext& ctx, const TcpSegment& s, Acked& acked, bool same_window,
                             bool was_calm) {
   if (flags_.undo) try_undo(ctx, s, acked, same_window);
-  if (flags_.in_recovery || flags_.in_loss) {
+  if (unusual_.in_recovery || unusual_.in_loss) {
     if (seq_ge(snd_una_, recovery_point_)) leave_recovery();
   }
   const uint32_t lost_before = lost_bytes_;
@@ -91,7 +91,7 @@ void TcpConnection::recover(TcpContext& ctx, const TcpSegment& s, Acked& acked, 
     count_duplicate_acks(ctx, s, acked, same_window);
   }
   acked.lost_more = lost_bytes_ > lost_before;
-  if (lost_bytes_ != 0 && !flags_.in_recovery && !flags_.in_loss) respond_to_loss(ctx);
+  if (lost_bytes_ != 0 && !unusual_.in_recovery && !unusual_.in_loss) respond_to_loss(ctx);
   if (lost_bytes_ != 0) flags_.output = true;
   if (acked.delivered != 0) flags_.output = true;  // RFC 3042: each duplicate ACK lets one out
 }
@@ -110,19 +110,19 @@ void TcpConnection::count_duplicate_acks(TcpContext& ctx, const TcpSegment& s, A
   if (acked.bytes != 0) {
     const uint32_t segments = (acked.bytes + mss_ - 1) / mss_;
     dupacks_ =
-        static_cast<uint8_t>(dupacks_ > segments && flags_.in_recovery ? dupacks_ - segments : 0);
-    if (flags_.in_recovery) mark_front_lost(ctx);  // a partial ACK
+        static_cast<uint8_t>(dupacks_ > segments && unusual_.in_recovery ? dupacks_ - segments : 0);
+    if (unusual_.in_recovery) mark_front_lost(ctx);  // a partial ACK
   } else if (is_duplicate_ack(s, acked, same_window)) {
     if (dupacks_ < 255) ++dupacks_;
     acked.delivered = mss_;
   }
   const uint32_t limit = flight > mss_ ? flight - mss_ : 0;
   const uint32_t left = uint32_t{dupacks_} * mss_;
-  sacked_bytes_ = flags_.in_loss ? 0 : left < limit ? left : limit;
-  flags_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
+  sacked_bytes_ = unusual_.in_loss ? 0 : left < limit ? left : limit;
+  unusual_.loss_marks = (sacked_bytes_ | lost_bytes_) != 0;
   // RFC 6582 3.2 step 2: not again for the window that was just repaired.
   const bool guarded = reno_guard_ && snd_una_ == recovery_point_;
-  if (dupacks_ >= kDupThresh && !flags_.in_recovery && !flags_.in_loss && !guarded) {
+  if (dupacks_ >= kDupThresh && !unusual_.in_recovery && !unusual_.in_loss && !guarded) {
     mark_front_lost(ctx);
   }
 }
@@ -154,7 +154,7 @@ void TcpConnection::rack_update(const TcpContext& ctx, const TcpSegment& s, cons
 // RFC 8985 6.2.4.
 uint32_t TcpConnection::rack_window() const {
   if (!flags_.reordering) {
-    if (flags_.in_recovery || flags_.in_loss || sacked_bytes_ >= kDupThresh * mss_) return 0;
+    if (unusual_.in_recovery || unusual_.in_loss || sacked_bytes_ >= kDupThresh * mss_) return 0;
   }
   const uint32_t window = min_rtt_ / 4 * reorder_steps_;
   const uint32_t limit = srtt_ >> 3;
@@ -164,7 +164,7 @@ uint32_t TcpConnection::rack_window() const {
 // RFC 8985 6.2.5: what was sent long enough before something that has arrived is lost. The rest of
 // the candidates are looked at again when the reordering window has passed.
 void TcpConnection::rack_detect(TcpContext& ctx) {
-  if (!flags_.loss_marks && !flags_.in_recovery && !flags_.in_loss) {
+  if (!unusual_.loss_marks && !unusual_.in_recovery && !unusual_.in_loss) {
     if (timer_is(Timer::reorder)) arm_retransmit(ctx);
     return;
   }
@@ -198,7 +198,7 @@ void TcpConnection::rack_detect(TcpContext& ctx) {
 
 void TcpConnection::on_reorder_timer(TcpContext& ctx) {
   rack_detect(ctx);
-  if (lost_bytes_ != 0 && !flags_.in_recovery && !flags_.in_loss) respond_to_loss(ctx);
+  if (lost_bytes_ != 0 && !unusual_.in_recovery && !unusual_.in_loss) respond_to_loss(ctx);
   flags_.output = true;
   if (flags_.timer == Timer::none) arm_retransmit(ctx);
 }
@@ -285,21 +285,21 @@ void TcpConnection::enter_recovery(TcpContext& ctx) {
   recovery_point_ = snd_nxt_;
   recovery_flight_ = snd_nxt_ - snd_una_;
   prr_delivered_ = prr_out_ = 0;
-  flags_.in_recovery = true;
-  flags_.tail_probed = false;
+  unusual_.in_recovery = true;
+  unusual_.tail_probed = false;
   if (cwnd_ < pipe() + mss_) cwnd_ = pipe() + mss_;  // the first retransmission goes at once
 }
 
 void TcpConnection::start_loss(TcpContext& ctx) {
-  const bool first = !flags_.in_recovery && !flags_.in_loss;
+  const bool first = !unusual_.in_recovery && !unusual_.in_loss;
   if (first) {
     reduce(ctx, snd_nxt_ - snd_una_);
     congestion().on_timeout(congestion_view(ctx, snd_nxt_ - snd_una_));
   }
   frto_ = first && !flags_.sack && !flags_.timestamps ? Frto::first_ack : Frto::off;
   cwnd_ = mss_;
-  flags_.in_recovery = flags_.tail_probed = flags_.tail_now = false;
-  flags_.in_loss = true;
+  unusual_.in_recovery = unusual_.tail_probed = unusual_.tail_now = false;
+  unusual_.in_loss = true;
   rack_valid_ = false;
   recovery_point_ = snd_nxt_;
   dupacks_ = 0;
@@ -307,15 +307,15 @@ void TcpConnection::start_loss(TcpContext& ctx) {
 }
 
 void TcpConnection::leave_recovery() {
-  if (flags_.in_recovery && cwnd_ > ssthresh_) cwnd_ = ssthresh_;
+  if (unusual_.in_recovery && cwnd_ > ssthresh_) cwnd_ = ssthresh_;
   if (cwnd_ < mss_) cwnd_ = mss_;
-  flags_.in_recovery = flags_.in_loss = false;
+  unusual_.in_recovery = unusual_.in_loss = false;
   frto_ = Frto::off;
   recovery_point_ = snd_nxt_;  // a DSACK up to here may still undo the reduction
   if (!flags_.sack) {
     dupacks_ = 0;
     sacked_bytes_ = 0;
-    flags_.loss_marks = lost_bytes_ != 0;
+    unusual_.loss_marks = lost_bytes_ != 0;
     reno_guard_ = true;
     recovery_point_ = snd_una_;
   }
@@ -349,20 +349,20 @@ void TcpConnection::grow(TcpContext& ctx, const Acked& acked, uint32_t flight) {
       flags_.cwnd_limited || (cwnd_ < ssthresh_ ? flight >= cwnd_ / 2 : flight + mss_ >= cwnd_);
   flags_.cwnd_limited = false;
   if (!limited || cwnd_ > UINT32_MAX / 4) return;
-  if (flags_.in_loss && frto_ == Frto::second_ack) return;
+  if (unusual_.in_loss && frto_ == Frto::second_ack) return;
   // After a timeout a cumulative ACK may cover what arrived long ago (RFC 3465 2.3).
-  const uint32_t most = flags_.in_loss ? 2U * mss_ : UINT32_MAX;
+  const uint32_t most = unusual_.in_loss ? 2U * mss_ : UINT32_MAX;
   const uint32_t counted = acked.delivered < most ? acked.delivered : most;
   congestion().on_ack(congestion_view(ctx, flight), counted, acked.rtt_us);
 }
 
 // RFC 3168 6.1.2: once per window.
 void TcpConnection::on_congestion_echo(TcpContext& ctx, uint32_t flight) {
-  if (flags_.in_recovery || flags_.in_loss) return;
+  if (unusual_.in_recovery || unusual_.in_loss) return;
   if (ecn_reduced_ && seq_lt(snd_una_, recovery_point_)) return;
   reduce(ctx, flight, true);
   flags_.undo = false;
-  ecn_reduced_ = flags_.cwr_pending = true;
+  ecn_reduced_ = unusual_.cwr_pending = true;
   recovery_point_ = snd_nxt_;
   if (cwnd_ > ssthresh_) cwnd_ = ssthresh_;
 }

@@ -5,18 +5,6 @@ namespace postern {
 
 using std::chrono::microseconds;
 
-bool TcpConnection::tail_probe_useful() const {
-  return flags_.sack && srtt_ != 0 && backoff_ == 0 && synchronized() &&
-         !(flags_.loss_marks || flags_.in_recovery || flags_.in_loss || flags_.tail_probed);
-}
-
-Duration TcpConnection::tail_probe_timeout(const TcpContext& ctx) const {
-  Duration timeout = microseconds(srtt_ >> 2) + 2ms;  // 2 * srtt
-  // The peer may wait with the ACK of a single segment.
-  if (snd_nxt_ - snd_una_ <= mss_) timeout += ctx.config->rto_min;
-  return timeout;
-}
-
 // Nothing new to send: the last segment again.
 bool TcpConnection::send_tail_probe(TcpContext& ctx, TcpSegment& out) {
   if (newest_.left == newest_.right || newest_.has(TcpRange::kSacked | TcpRange::kLost)) {
@@ -42,7 +30,7 @@ bool TcpConnection::send_tail_probe(TcpContext& ctx, TcpSegment& out) {
 }
 
 void TcpConnection::probed_tail(TcpContext& ctx, bool resent) {
-  flags_.tail_probed = true;
+  unusual_.tail_probed = true;
   tail_resent_ = resent;
   tail_end_ = snd_nxt_;
   arm(Timer::rto, deadline(ctx, rto(ctx)));
@@ -52,15 +40,15 @@ void TcpConnection::probed_tail(TcpContext& ctx, bool resent) {
 void TcpConnection::check_tail_probe(TcpContext& ctx, const TcpSegment& s, const Acked& acked) {
   if (seq_lt(s.ack, tail_end_)) return;
   if (!tail_resent_ || acked.dsack) {
-    flags_.tail_probed = false;
+    unusual_.tail_probed = false;
   } else if (seq_gt(s.ack, tail_end_)) {
-    flags_.tail_probed = false;
-    if (flags_.in_recovery || flags_.in_loss) return;
+    unusual_.tail_probed = false;
+    if (unusual_.in_recovery || unusual_.in_loss) return;
     reduce(ctx, snd_nxt_ - snd_una_ + acked.bytes);
     flags_.undo = false;
     if (cwnd_ > ssthresh_) cwnd_ = ssthresh_;
   } else if (acked.bytes == 0 && s.sack_count == 0 && s.length == 0) {
-    flags_.tail_probed = false;  // both the original and the probe arrived
+    unusual_.tail_probed = false;  // both the original and the probe arrived
   }
 }
 

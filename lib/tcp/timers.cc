@@ -48,6 +48,20 @@ void TcpConnection::arm(Timer timer, Time at) {
   retransmit_at_ = at;
 }
 
+// RFC 8985 7.2: whether the loss of what was sent last would not show otherwise.
+bool TcpConnection::tail_probe_useful() const {
+  return flags_.sack && srtt_ != 0 && backoff_ == 0 && synchronized() &&
+         !(unusual_.loss_marks || unusual_.in_recovery || unusual_.in_loss || unusual_.tail_probed);
+}
+
+// RFC 8985 7.2 "PTO".
+Duration TcpConnection::tail_probe_timeout(const TcpContext& ctx) const {
+  Duration timeout = microseconds(srtt_ >> 2) + 2ms;  // 2 * srtt
+  // The peer may wait with the ACK of a single segment.
+  if (snd_nxt_ - snd_una_ <= mss_) timeout += ctx.config->rto_min;
+  return timeout;
+}
+
 // Chooses what the retransmission timer is for now and starts it afresh.
 void TcpConnection::arm_retransmit(TcpContext& ctx) {
   if (!can_send_data()) {
@@ -119,8 +133,8 @@ Duration TcpConnection::keepalive_interval(const TcpContext& ctx) const {
 void TcpConnection::on_timer(TcpContext& ctx) {
   if (retransmit_at_ <= ctx.now) on_retransmit_timer(ctx);
   if (ack_at_ <= ctx.now) on_ack_timer(ctx);
-  if (flags_.pace_wait && pace_at_ <= ctx.now) {
-    flags_.pace_wait = false;
+  if (unusual_.pace_wait && pace_at_ <= ctx.now) {
+    unusual_.pace_wait = false;
     flags_.output = true;
   }
 }
@@ -140,7 +154,7 @@ void TcpConnection::on_retransmit_timer(TcpContext& ctx) {
       if (patience_over(ctx)) {
         on_rto(ctx, due);
       } else {
-        flags_.tail_now = flags_.output = true;
+        unusual_.tail_now = flags_.output = true;
       }
       break;
     case Timer::reorder:
@@ -150,7 +164,7 @@ void TcpConnection::on_retransmit_timer(TcpContext& ctx) {
       on_persist(ctx, due);
       break;
     case Timer::push:
-      flags_.push_now = flags_.output = true;
+      unusual_.push_now = flags_.output = true;
       break;
     case Timer::none:
       break;
@@ -166,7 +180,7 @@ void TcpConnection::on_syn_timer(TcpContext& ctx) {
   }
   ++retries_;
   ++backoff_;
-  flags_.syn_now = flags_.output = true;
+  unusual_.syn_now = flags_.output = true;
 }
 
 bool TcpConnection::patience_over(const TcpContext& ctx) const {
@@ -215,9 +229,9 @@ void TcpConnection::on_persist(TcpContext& ctx, Time due) {
   flags_.aging = true;
   if (backoff_ < 16) ++backoff_;
   if (snd_wnd_ != 0) {
-    flags_.push_now = true;  // RFC 9293 3.8.6.2.1: the override timeout
+    unusual_.push_now = true;  // RFC 9293 3.8.6.2.1: the override timeout
   } else {
-    flags_.probe_now = true;
+    unusual_.probe_now = true;
   }
   flags_.output = true;
   arm(Timer::persist, deadline(ctx, rto(ctx)));
@@ -262,7 +276,7 @@ void TcpConnection::on_keepalive(TcpContext& ctx) {
     return;
   }
   if (probes_sent_ < 255) ++probes_sent_;
-  flags_.alive_now = flags_.output = true;
+  unusual_.alive_now = flags_.output = true;
   ack_at_ = ctx.now + keepalive_interval(ctx);
 }
 

@@ -8,7 +8,7 @@ namespace postern {
 // that was never sent again is acknowledged.
 void TcpConnection::try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& acked,
                              bool same_window) {
-  if (!flags_.in_recovery && !flags_.in_loss && seq_gt(snd_una_, recovery_point_)) {
+  if (!unusual_.in_recovery && !unusual_.in_loss && seq_gt(snd_una_, recovery_point_)) {
     flags_.undo = false;
     return;
   }
@@ -16,7 +16,7 @@ void TcpConnection::try_undo(TcpContext& ctx, const TcpSegment& s, const Acked& 
   if (flags_.timestamps) {
     spurious = spurious || (acked.bytes != 0 && resent_ts_ != 0 && s.ts_echo != 0 &&
                             static_cast<int32_t>(s.ts_echo - resent_ts_) < 0);
-  } else if (flags_.in_loss) {
+  } else if (unusual_.in_loss) {
     spurious = spurious || (flags_.sack ? frto_with_sack(acked)
                                         : frto_without_sack(ctx, s, acked, same_window));
   }
@@ -28,8 +28,8 @@ void TcpConnection::undo(TcpContext& ctx) {
   frto_ = Frto::off;
   if (cwnd_ < undo_cwnd_) cwnd_ = undo_cwnd_;
   ssthresh_ = undo_ssthresh_;
-  flags_.reordering = flags_.reordering || flags_.in_recovery;
-  flags_.in_recovery = flags_.in_loss = false;
+  flags_.reordering = flags_.reordering || unusual_.in_recovery;
+  unusual_.in_recovery = unusual_.in_loss = false;
   congestion().on_undo(congestion_view(ctx, snd_nxt_ - snd_una_));
   for (uint32_t index = sent_head_;; index = ctx.ranges->next(index)) {
     unmark(range(ctx, index), TcpRange::kLost);
