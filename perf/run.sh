@@ -11,8 +11,8 @@ usage: sudo perf/run.sh [OPTION]...
 Builds a release and measures it against the bare link and the kernel; further options are those of the
 measurement, below.
 
-  --flavor release|lto|pgo  how to build: as the project does; with link-time optimization; with that
-                            and with a profile, taken by running perf/instructions/'s scenarios
+  --flavor release|pgo      how to build: as the project does, or with a profile besides, taken by running
+                            perf/instructions/'s scenarios
   --native                  for this machine's processor instead of any with AVX2
   --against REF             measures revision REF too, by turns (sheet echo)
   --build DIR               do not build; take the programs in DIR
@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[[ $flavor =~ ^(release|lto|pgo)$ ]] || die "no flavor is named $flavor; there are release, lto and pgo"
+[[ $flavor =~ ^(release|pgo)$ ]] || die "no flavor is named $flavor; there are release and pgo"
 
 for tool in python3 meson ninja ip ethtool taskset dpdk-testpmd; do
   command -v "$tool" >/dev/null ||

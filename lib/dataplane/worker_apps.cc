@@ -61,16 +61,25 @@ uint8_t flags_of(const AppEvent& e) {
 // All but seq. Straight into the ring: an event put together elsewhere would be loaded again before
 // its parts have left the store buffer.
 void write_event(shm_event& out, const AppEvent& e, uint32_t error_tail) {
-  const bool accept = e.type == AppEvent::Type::accept;
-  out.type = type_of(e);
-  out.flags = flags_of(e);
-  out.error = static_cast<uint16_t>(e.error != 0 ? e.error : e.soft_error);
+  out.type = SHM_EVENT_UPDATE;
+  out.flags = e.new_chain ? SHM_EV_NEW_CHAIN : 0;
+  out.error = 0;
   out.slot = e.socket.slot;
   out.generation = e.socket.generation;
   out.rx_tail = e.rx_tail;
   out.tx_acked = e.tx_acked;
-  out.value = accept ? e.new_slot : e.chain;
-  out.value2 = accept ? e.new_generation : e.queued ? error_tail : e.mark;
+  out.value = e.chain;
+  out.value2 = 0;
+  if (e.plain) return;
+  out.type = type_of(e);
+  out.flags = flags_of(e);
+  out.error = static_cast<uint16_t>(e.error != 0 ? e.error : e.soft_error);
+  if (e.type == AppEvent::Type::accept) {
+    out.value = e.new_slot;
+    out.value2 = e.new_generation;
+  } else {
+    out.value2 = e.queued ? error_tail : e.mark;
+  }
 }
 
 uint32_t microseconds(Duration d) {
@@ -385,11 +394,7 @@ void WorkerApps::give_errors() noexcept {
 bool WorkerApps::give_event(const AppEvent& event) noexcept {
   App& app = apps_[event.socket.app];
   if (app.gone || app.channel == nullptr) return true;  // nobody is there to read it
-  if (event.type == AppEvent::Type::accept) {
-    publish_socket({event.socket.app, event.new_slot, event.new_generation});
-  } else if (event.connected || event.eof || event.error != 0) {
-    publish_socket(event.socket);
-  }
+  if (!event.plain) show_state(event);
   shm_event* const place = app.channel->event_place();
   if (place != nullptr) {
     write_event(*place, event, app.channel->error_tail());
@@ -398,10 +403,19 @@ bool WorkerApps::give_event(const AppEvent& event) noexcept {
   return after_event(event.socket.app, app, place != nullptr, event.urgent) || app.gone;
 }
 
+// What getsockname() and getpeername() read, before the application is told to look.
+void WorkerApps::show_state(const AppEvent& event) noexcept {
+  if (event.type == AppEvent::Type::accept) {
+    publish_socket({event.socket.app, event.new_slot, event.new_generation});
+  } else if (event.connected || event.eof || event.error != 0) {
+    publish_socket(event.socket);
+  }
+}
+
 // Returns `taken`; false: no room. A full ring is a reason to ring too, or a sleeping client never
 // makes room.
 bool WorkerApps::after_event(AppId id, App& app, bool taken, bool urgent) noexcept {
-  if (app.channel->violation() != nullptr) evict(id, app);
+  if (!taken && app.channel->violation() != nullptr) evict(id, app);
   if ((urgent || !taken) && !app.ring) {
     app.ring = true;
     to_ring_.push_back(id);

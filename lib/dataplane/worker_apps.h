@@ -77,6 +77,7 @@ class WorkerApps {
   void answer(App& app, const shm_command& command, shm_event_type type, int error) noexcept;
   void give_errors() noexcept;
   bool give_event(const AppEvent& event) noexcept;
+  void show_state(const AppEvent& event) noexcept;
   bool after_event(AppId id, App& app, bool taken, bool urgent) noexcept;
   void ring_doorbells() noexcept;
   void evict(AppId id, App& app) noexcept;

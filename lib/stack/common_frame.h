@@ -159,4 +159,18 @@ inline void finish_common_checksum(std::byte* out, const CommonHeaders& headers,
   std::memcpy(out + kCommonL4 + offsetof(wire::TcpHeader, checksum), &checksum, sizeof checksum);
 }
 
+// What the device has to know of a common frame, but its length and interface.
+inline void describe_common(TxFrame& frame, Protocol protocol, uint32_t l4_length,
+                            const TxOffloads& offloads) noexcept {
+  frame.tso_mss = 0;
+  frame.pieces = 0;
+  frame.l2_length = kCommonL3;
+  frame.l3_length = kCommonL4 - kCommonL3;
+  frame.protocol = static_cast<uint8_t>(protocol);
+  frame.is_v6 = false;
+  frame.l4_length = static_cast<uint8_t>(l4_length);
+  frame.needs_ip_checksum = offloads.ip_checksum;
+  frame.needs_l4_checksum = offloads.l4_checksum == L4Checksum::device;
+}
+
 }  // namespace postern

@@ -191,6 +191,7 @@ int StackCore::find_path(const IpAddress& destination, Path* path, uint16_t link
                          const FlowKey* flow) noexcept {
   NextHop hop;
   if (const int error = next_hop(destination, link, &hop, flow); error != 0) return error;
+  known_neighbor_ = kNoNeighbor;
   path->interface = hop.interface;
   path->resolution = neighbors_.resolve(hop.address, hop.interface, now_, &path->neighbor);
   return 0;

@@ -102,10 +102,7 @@ class StackCore {
                    uint16_t interface, const IpAddress& source, Time now) noexcept;
 
   // ---- events.cc ----
-  [[nodiscard]] Socket* first_touched() noexcept;
-  [[nodiscard]] bool next_event(Socket& socket, AppEvent* event) noexcept;
-  void event_taken(Socket& socket, const AppEvent& event) noexcept;
-  [[nodiscard]] Socket* next_touched(Socket& socket, bool taken) noexcept;
+  void publish(size_t budget, bool (*take)(void* to, const AppEvent& event), void* to) noexcept;
   [[nodiscard]] bool wants_publish() const noexcept;
 
   // ---- error_queue.cc ----
@@ -188,7 +185,7 @@ class StackCore {
   // ---- input.cc ----
   void receive_some(const RxPacket* packets, size_t n) noexcept;
   void coalesce(const RxPacket* packets, size_t i) noexcept;
-  Drop dispatch(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
+  Drop dispatch(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
   // Also finds the interface of a tag.
   [[nodiscard]] Drop check_link(ParsedPacket& parsed) const noexcept;
   [[nodiscard]] bool forged(const ParsedPacket& parsed) const noexcept;
@@ -423,10 +420,8 @@ class StackCore {
                                    std::span<TxFrame> frames) noexcept;
   void build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
   std::byte* build_headers(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
-  void build_common(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
-  // All but the length, of a frame of common_frame.h.
-  void describe_common(TxFrame& frame, uint16_t interface, Protocol protocol,
-                       uint32_t l4_length) const noexcept;
+  void build_common(TcpSocket& socket, const Interface& link, const TcpSegment& segment,
+                    TxFrame& frame) noexcept;
   [[nodiscard]] size_t cut_output(std::span<TxFrame> frames) noexcept;
   uint32_t copy_payload(TcpSocket& socket, uint32_t position, uint32_t length, std::byte* out,
                         bool checksum) noexcept;
@@ -518,7 +513,10 @@ class StackCore {
   // IP_RECVERR of TCP: what does not end the connection is told all the same, at once.
   void tell_soft_error(TcpSocket& socket, const wire::QuotedPacket& quoted, int error) noexcept;
 
+  [[nodiscard]] bool next_event(Socket& socket, AppEvent* event) noexcept;
+  [[nodiscard]] bool rare_event(const Socket& socket, AppEvent* event) const noexcept;
   [[nodiscard]] bool accept_event(const Socket& socket, AppEvent* event) const noexcept;
+  void event_taken(Socket& socket, const AppEvent& event) noexcept;
   [[nodiscard]] static uint32_t tx_acked_of(const Socket& socket) noexcept;
 
   [[nodiscard]] auto key_of() const noexcept {
@@ -555,7 +553,6 @@ class StackCore {
 
   IntrusiveList<Socket, ReadyTag> ready_;
   IntrusiveList<Socket, TouchedTag> touched_;
-  Socket* last_touched_ = nullptr;                              // where this walk of publish() ends
   std::unique_ptr<IntrusiveList<Socket, ReadyTag>[]> waiting_;  // by neighbor
   TcpRangePool ranges_;
   TxExtentPool extents_;
@@ -584,6 +581,10 @@ class StackCore {
     uint16_t zone = 0;
     MacAddress mac;
   } known_way_;
+  // The neighbor of the last connection of this egress(), if its address is known. Another one's
+  // entry may be given up for a new neighbor: find_path() forgets it.
+  static constexpr NeighborHandle kNoNeighbor{NeighborTable::kNone, UINT32_MAX};
+  NeighborHandle known_neighbor_ = kNoNeighbor;
   // Where the last datagram of this burst went, if datagrams of all senders go there.
   struct KnownUdp {
     Endpoint local;

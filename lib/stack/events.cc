@@ -39,25 +39,36 @@ uint32_t StackCore::tx_acked_of(const Socket& socket) noexcept {
 
 bool StackCore::wants_publish() const noexcept { return !touched_.empty(); }
 
-Socket* StackCore::first_touched() noexcept {
-  last_touched_ = touched_.back();
-  return touched_.front();
-}
-
-bool StackCore::next_event(Socket& socket, AppEvent* event) noexcept {
+// False: there is none.
+inline bool StackCore::next_event(Socket& socket, AppEvent* event) noexcept {
   if (socket.news == 0) return false;
   *event = {};
   event->socket = {socket.app, socket.slot, socket.generation};
   event->urgent = (socket.news & news::urgent) != 0;
-  if ((socket.news & news::accept) != 0) return accept_event(socket, event);
+  if ((socket.news & ~(news::update | news::urgent)) != 0) {
+    if ((socket.news & news::accept) != 0) return accept_event(socket, event);
+    if (!rare_event(socket, event)) return false;
+    if (event->type == AppEvent::Type::released) return true;
+  } else if (socket.news == news::urgent) {
+    return false;
+  } else {
+    event->plain = true;
+  }
+  event->rx_tail = socket.rx.tail();
+  event->tx_acked = tx_acked_of(socket);
+  event->chain = socket.rx.new_chain();
+  event->new_chain = event->chain != 0;
+  return true;
+}
+
+// What else there is to tell; false: nothing.
+bool StackCore::rare_event(const Socket& socket, AppEvent* event) const noexcept {
   constexpr uint16_t kUpdate =
       news::update | news::eof | news::connected | news::error | news::mark | news::queued;
   if ((socket.news & kUpdate) == 0) {
-    if ((socket.news & news::released) == 0) return false;
     event->type = AppEvent::Type::released;
-    return true;
+    return (socket.news & news::released) != 0;
   }
-  event->type = AppEvent::Type::update;
   event->eof = (socket.news & news::eof) != 0;
   event->connected = (socket.news & news::connected) != 0;
   event->error = (socket.news & news::error) != 0 ? socket.error : 0;
@@ -65,13 +76,9 @@ bool StackCore::next_event(Socket& socket, AppEvent* event) noexcept {
     event->queued = socket.kind == SocketKind::udp;
     event->soft_error = event->queued ? 0 : socket.error;
   }
-  event->rx_tail = socket.rx.tail();
-  event->tx_acked = tx_acked_of(socket);
   if ((socket.news & news::mark) != 0) {
     event->has_mark = static_cast<const TcpSocket&>(socket).tcp.urgent_mark(&event->mark);
   }
-  event->chain = socket.rx.new_chain();
-  event->new_chain = event->chain != 0;
   return true;
 }
 
@@ -84,7 +91,7 @@ bool StackCore::accept_event(const Socket& socket, AppEvent* event) const noexce
   return true;
 }
 
-void StackCore::event_taken(Socket& socket, const AppEvent& event) noexcept {
+inline void StackCore::event_taken(Socket& socket, const AppEvent& event) noexcept {
   switch (event.type) {
     case AppEvent::Type::accept:
       socket.news &= static_cast<uint16_t>(~news::accept);
@@ -104,12 +111,23 @@ void StackCore::event_taken(Socket& socket, const AppEvent& event) noexcept {
   }
 }
 
-Socket* StackCore::next_touched(Socket& socket, bool taken) noexcept {
-  const bool last = &socket == last_touched_;
-  auto& node = static_cast<ListNode<TouchedTag>&>(socket);
-  node.unlink();
-  if (!taken) touched_.push_back(socket);
-  return last ? nullptr : touched_.front();
+// Each socket that is on the list now gets a turn; what the sink refuses stays, at the end.
+void StackCore::publish(size_t budget, bool (*take)(void* to, const AppEvent& event),
+                        void* to) noexcept {
+  AppEvent event;
+  const Socket* const last = touched_.back();
+  while (budget-- > 0) {
+    Socket* const socket = touched_.front();
+    if (socket == nullptr) return;
+    bool taken = true;
+    while (taken && next_event(*socket, &event)) {
+      taken = take(to, event);
+      if (taken) event_taken(*socket, event);
+    }
+    static_cast<ListNode<TouchedTag>&>(*socket).unlink();
+    if (!taken) touched_.push_back(*socket);
+    if (socket == last) return;
+  }
 }
 
 }  // namespace postern

@@ -50,7 +50,7 @@ Drop StackCore::whole_input(const RxPacket& packet, const ParsedPacket& p,
   if (q.drop != Drop::none) return q.drop;
   if (q.fragment) return Drop::ip6_bad_extension;  // fragments of a fragment
   if (q.is_v6 && q.kind == PacketKind::icmp && is_neighbor_discovery(q)) return Drop::nd_malformed;
-  if (q.kind != PacketKind::tcp) return dispatch(joined, q, kNoFlow);
+  if (q.kind != PacketKind::tcp) return dispatch(joined, q);
   const Endpoint local{q.destination, q.destination_port};
   const Endpoint remote{q.source, q.source_port};
   if (config_.owns_tuple != nullptr && !config_.owns_tuple(config_.opaque, local, remote)) {
@@ -60,7 +60,8 @@ Drop StackCore::whole_input(const RxPacket& packet, const ParsedPacket& p,
         config_.give_to_owner != nullptr && config_.give_to_owner(config_.opaque, joined);
     return given ? Drop::none : Drop::ip_fragment_foreign;
   }
-  return dispatch(joined, q, flows_.find(FlowKey(remote, local, q.protocol), key_of()));
+  const uint32_t flow = flows_.find(FlowKey(remote, local, q.protocol), key_of());
+  return flow != kNoFlow ? tcp_input(joined, q, flow) : dispatch(joined, q);
 }
 
 // RFC 1122 3.3.2, RFC 8200 4.5: its sender is told if the first fragment had come.

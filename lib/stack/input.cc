@@ -50,7 +50,8 @@ void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
       if (next != kNoPosition && flows[next] == flow && flow != kNoFlow) [[unlikely]] {
         coalesce(packets, i);
       }
-      p.drop = dispatch(packets[i], p, flow);
+      // The key of a flow proves the destination ours.
+      p.drop = flow != kNoFlow ? tcp_input(packets[i], p, flow) : dispatch(packets[i], p);
     }
     if (p.drop != Drop::none) counters.drop(p.drop, run_.count);
   }
@@ -101,10 +102,9 @@ bool StackCore::forged(const ParsedPacket& p) const noexcept {
   return p.interface != interfaces_.loop() && interfaces_.is_local(p.source);
 }
 
-Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t flow) noexcept {
+Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p) noexcept {
   if (p.kind == PacketKind::arp) return arp_input(packet, p);
-  if (flow != kNoFlow) return tcp_input(packet, p, flow);  // the key proves the destination ours
-  const bool again = known_udp_.is_for(p);                 // that destination is ours
+  const bool again = known_udp_.is_for(p);  // that destination is ours
   if (!again && !interfaces_.is_local(p.destination)) return dispatch_to_many(packet, p);
   if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
   // RFC 1122 3.3.6. ICMP looks for itself.
@@ -115,7 +115,7 @@ Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p, uint32_t
   if (p.fragment) return fragment_input(packet, p);
   switch (p.kind) {
     case PacketKind::tcp:
-      return tcp_input(packet, p, flow);
+      return tcp_input(packet, p, kNoFlow);
     case PacketKind::udp:
       return udp_input(packet, p);
     case PacketKind::icmp:

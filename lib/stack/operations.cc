@@ -116,7 +116,7 @@ int StackCore::send(SocketRef ref, uint64_t offset, uint32_t length, bool more, 
         close_tcp(*socket, true);
         return ENOBUFS;
     }
-    socket->tcp.on_send(tcp_context(*socket), length, more);
+    socket->tcp.on_send(ctx_, length, more);
     // Egress settles what it visits, in the same turn.
     if (socket->tcp.wants_output()) {
       make_ready(*socket);

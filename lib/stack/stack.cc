@@ -75,15 +75,9 @@ void Stack::set_routes(const RouteTable* routes) noexcept { core_->set_routes(ro
 
 bool Stack::take_error(SocketError* error) noexcept { return core_->take_error(error); }
 bool Stack::wants_publish() const noexcept { return core_->wants_publish(); }
-Socket* Stack::first_touched() noexcept { return core_->first_touched(); }
-bool Stack::next_event(Socket& socket, AppEvent* event) noexcept {
-  return core_->next_event(socket, event);
-}
-void Stack::event_taken(Socket& socket, const AppEvent& event) noexcept {
-  core_->event_taken(socket, event);
-}
-Socket* Stack::next_touched(Socket& socket, bool taken) noexcept {
-  return core_->next_touched(socket, taken);
+void Stack::publish_to(size_t budget, bool (*take)(void* to, const AppEvent& event),
+                       void* to) noexcept {
+  core_->publish(budget, take, to);
 }
 
 Counters& Stack::counters() noexcept { return core_->counters; }

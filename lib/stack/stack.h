@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "base/address.h"
@@ -154,6 +155,7 @@ struct AppEvent {
   bool eof = false;
   bool connected = false;
   bool urgent = false;  // ring the doorbell if armed; otherwise it may wait for the next one
+  bool plain = false;   // an update of rx_tail, tx_acked and chain, and nothing else
   int error = 0;        // errno value
   bool queued = false;  // UDP: take_error() has given errors of this socket
   int soft_error = 0;   // TCP: errno value of an error that does not end the connection
@@ -311,15 +313,10 @@ class Stack {
   // and is offered again next time. At most `budget` sockets.
   template <class Sink>
   void publish(size_t budget, Sink&& sink) {
-    AppEvent event;
-    for (Socket* socket = first_touched(); socket != nullptr && budget-- > 0;) {
-      bool taken = true;
-      while (taken && next_event(*socket, &event)) {
-        taken = sink(static_cast<const AppEvent&>(event));
-        if (taken) event_taken(*socket, event);
-      }
-      socket = next_touched(*socket, taken);
-    }
+    using Taker = std::remove_reference_t<Sink>;
+    publish_to(
+        budget, [](void* to, const AppEvent& event) { return (*static_cast<Taker*>(to))(event); },
+        std::addressof(sink));
   }
   [[nodiscard]] bool wants_publish() const noexcept;
   // Errors for the queues of sockets that want them (SocketOption::receive_errors). To be taken
@@ -343,13 +340,7 @@ class Stack {
   bool tcp_info(SocketRef socket, Time now, TcpInfo* out) const noexcept;
 
  private:
-  // A turn of publish(): the list of touched sockets is walked once.
-  [[nodiscard]] Socket* first_touched() noexcept;
-  // The next event of a socket, false if it has none.
-  [[nodiscard]] bool next_event(Socket& socket, AppEvent* event) noexcept;
-  void event_taken(Socket& socket, const AppEvent& event) noexcept;
-  // Takes the socket off the list, or puts it at the end of it if it still has news.
-  [[nodiscard]] Socket* next_touched(Socket& socket, bool taken) noexcept;
+  void publish_to(size_t budget, bool (*take)(void* to, const AppEvent& event), void* to) noexcept;
 
   std::unique_ptr<StackCore> core_;
 };

@@ -175,6 +175,8 @@ void StackCore::on_tcp_events(TcpSocket& socket, uint16_t events) noexcept {
       tell(socket, news::update | news::urgent);
     }
   }
+  constexpr uint16_t kFrequent = tcp_event::acked | tcp_event::readable;
+  if ((events & ~kFrequent) == 0) return;
   if ((events & tcp_event::urgent) != 0) tell(socket, news::mark | news::urgent);
   if ((events & tcp_event::peer_fin) != 0) tell(socket, news::eof | news::urgent);
   if ((events & tcp_event::failed) != 0) tell_error(socket, socket.tcp.error());

@@ -11,9 +11,12 @@
 
 namespace postern {
 
-// The neighbor of a connection, by its handle while that is good.
+// The neighbor of a connection, by its handle while that is good. Nothing happens to a neighbor
+// within one egress().
 NeighborTable::Resolution StackCore::tcp_resolve(TcpSocket& socket) noexcept {
+  if (socket.neighbor == known_neighbor_) return NeighborTable::Resolution::resolved;
   const auto resolution = neighbors_.resolve(socket.neighbor, now_);
+  if (resolution == NeighborTable::Resolution::resolved) known_neighbor_ = socket.neighbor;
   if (resolution != NeighborTable::Resolution::full) return resolution;
   Path path;
   if (find_path(socket.key.remote, &path, socket.interface, &socket.key) != 0) {
@@ -32,12 +35,12 @@ size_t StackCore::tcp_output(TcpSocket& socket, std::span<TxFrame> frames) noexc
     return 0;
   }
   size_t n = 0;
+  TcpSegment segment;
   TcpContext& ctx = tcp_context(socket);
   const bool tso = interfaces_[socket.interface].offloads.tso;
   while (n < frames.size() && cut_.socket == nullptr) {
     if (tso && n != 0 && frames.size() - n < kTurn) break;  // room for one of any length, or later
-    TcpSegment segment;
-    if (!socket.tcp.next_segment(ctx, segment)) break;
+    if (!socket.tcp.wants_output() || !socket.tcp.next_segment(ctx, segment)) break;
     if (resolution != NeighborTable::Resolution::resolved) {
       counters.drop(Drop::neighbor_unreachable);  // as if the network had lost it
       if (++n == frames.size()) break;
@@ -108,12 +111,12 @@ size_t StackCore::cut_output(std::span<TxFrame> frames) noexcept {
 }
 
 void StackCore::build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept {
-  const bool untagged = interfaces_[socket.interface].vlan == 0;
-  if (socket.is_v4 && untagged && segment.gso_size == 0 && is_common_segment(segment)) {
-    return build_common(socket, segment, frame);
+  const Interface& link = interfaces_[socket.interface];
+  if (socket.is_v4 && link.vlan == 0 && is_common_segment(segment)) {
+    return build_common(socket, link, segment, frame);
   }
   const FlowKey& key = socket.key;
-  const L4Checksum by = interfaces_[socket.interface].offloads.l4_checksum;
+  const L4Checksum by = link.offloads.l4_checksum;
   const bool software = by == L4Checksum::software;
   std::byte* const l4 = build_headers(socket, segment, frame);
   const uint32_t header = frame.l4_length;
@@ -149,19 +152,19 @@ std::byte* StackCore::build_headers(TcpSocket& socket, const TcpSegment& segment
 }
 
 // The same for what almost every segment is (common_frame.h).
-void StackCore::build_common(TcpSocket& socket, const TcpSegment& segment,
+void StackCore::build_common(TcpSocket& socket, const Interface& link, const TcpSegment& segment,
                              TxFrame& frame) noexcept {
-  const Interface& interface = interfaces_[socket.interface];
-  const TxOffloads& offloads = interface.offloads;
+  const TxOffloads& offloads = link.offloads;
   const CommonHeaders headers =
       write_common_headers(frame.data, socket.key, segment,
                            {.destination = neighbors_.mac(socket.neighbor),
-                            .source = interface.mac,
+                            .source = link.mac,
                             .id = ++ip_id_,
                             .tos = static_cast<uint8_t>((socket.tos & 0xfc) | segment.ecn),
                             .ttl = socket.ttl,
                             .offload_ip_checksum = offloads.ip_checksum});
-  describe_common(frame, socket.interface, Protocol::tcp, headers.length - kCommonL4);
+  describe_common(frame, Protocol::tcp, headers.length - kCommonL4, offloads);
+  frame.interface = socket.interface;
   frame.length = headers.length + segment.length;
   const uint32_t payload =
       segment.length == 0
@@ -169,20 +172,6 @@ void StackCore::build_common(TcpSocket& socket, const TcpSegment& segment,
           : copy_payload(socket, segment.tx_position, segment.length, frame.data + headers.length,
                          offloads.l4_checksum == L4Checksum::software);
   finish_common_checksum(frame.data, headers, payload, offloads.l4_checksum);
-}
-
-void StackCore::describe_common(TxFrame& frame, uint16_t interface, Protocol protocol,
-                                uint32_t l4_length) const noexcept {
-  const TxOffloads& offloads = interfaces_[interface].offloads;
-  frame.interface = interface;
-  frame.tso_mss = 0;
-  frame.l2_length = kCommonL3;
-  frame.l3_length = kCommonL4 - kCommonL3;
-  frame.l4_length = static_cast<uint8_t>(l4_length);
-  frame.protocol = static_cast<uint8_t>(protocol);
-  frame.is_v6 = false;
-  frame.needs_ip_checksum = offloads.ip_checksum;
-  frame.needs_l4_checksum = offloads.l4_checksum == L4Checksum::device;
 }
 
 // One pass over the payload. Extents were checked against the transmit region when they were

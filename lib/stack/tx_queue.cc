@@ -81,7 +81,8 @@ void TxQueue::release(TxExtentPool& pool, uint32_t acked) noexcept {
 
 void TxQueue::clear(TxExtentPool& pool) noexcept { release(pool, end_); }
 
-TxQueue::Piece TxQueue::at(TxExtentPool& pool, uint32_t position, uint32_t length) noexcept {
+// at() for a position outside the first extent.
+TxQueue::Piece TxQueue::seek(TxExtentPool& pool, uint32_t position, uint32_t length) noexcept {
   if (seq_lt(position, cursor_position_)) {  // retransmission: from the front
     cursor_ = kInline;
     cursor_position_ = begin_;

@@ -55,12 +55,17 @@ class TxQueue {
   };
   // The piece of memory at stream position `position`, at most `length` bytes; begin() <= position
   // and position + length <= end(), length > 0. O(1) when positions ascend.
-  [[nodiscard]] Piece at(TxExtentPool& pool, uint32_t position, uint32_t length) noexcept;
+  [[nodiscard]] Piece at(TxExtentPool& pool, uint32_t position, uint32_t length) noexcept {
+    const uint32_t skip = position - cursor_position_;
+    if (cursor_ != kInline || skip >= first_.length) return seek(pool, position, length);
+    return {first_.offset + skip, length < first_.length - skip ? length : first_.length - skip};
+  }
 
  private:
   static constexpr uint32_t kInline = UINT32_MAX - 1;
   static constexpr uint32_t kNone = TxExtentPool::kNone;
 
+  [[nodiscard]] Piece seek(TxExtentPool& pool, uint32_t position, uint32_t length) noexcept;
   [[nodiscard]] TxExtent& extent(TxExtentPool& pool, uint32_t index) noexcept {
     return index == kInline ? first_ : pool[index];
   }

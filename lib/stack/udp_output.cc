@@ -67,7 +67,8 @@ bool StackCore::udp_common(UdpSocket& socket, const UdpSend& item, TxFrame& fram
                          .ttl = ttl != 0 ? ttl : default_ttl(way.interface, false),
                          .dont_fragment = socket.mtu_discover != MtuDiscover::dont,
                          .offload_ip_checksum = offloads.ip_checksum});
-  describe_common(frame, way.interface, Protocol::udp, kCommonUdp);
+  describe_common(frame, Protocol::udp, kCommonUdp, offloads);
+  frame.interface = way.interface;
   frame.length = kCommonL4 + kCommonUdp + item.length;
   counters.add(Counter::udp_tx_datagrams);
   return true;

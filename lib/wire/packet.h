@@ -76,16 +76,16 @@ struct TxFrame {
   std::byte* data = nullptr;  // in: where to write
   uint32_t capacity = 0;      // in: bytes at data
   uint32_t length = 0;        // out: bytes written
-  uint16_t interface = 0;     // out
   uint16_t tso_mss = 0;       // out: segment size if the device is to segment, else 0
   uint16_t pieces = 0;        // out, with tso_mss: frames that hold the rest
   uint8_t l2_length = 0;      // out: header lengths, for offload
   uint8_t l3_length = 0;
-  uint8_t l4_length = 0;
   uint8_t protocol = 0;            // out: IP protocol, 0 for ARP
   bool is_v6 = false;              // out
+  uint8_t l4_length = 0;           // out
   bool needs_ip_checksum = false;  // out: left to the device
   bool needs_l4_checksum = false;  // out: left to the device
+  uint16_t interface = 0;          // out
 };
 
 // Who fills in the checksum of TCP and UDP on transmit; `none`: it is 0.
