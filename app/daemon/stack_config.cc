@@ -93,10 +93,13 @@ StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr
   for (InterfaceEntry& i : interfaces_of(config.ports)) {
     const Port& port = *ports[i.port];
     const auto key = identifier_key(i);
+    TxOffloads offloads = port.tx_offloads();
+    // Through the queue of another worker a packet leaves when that one comes to it.
+    offloads.gather &= port.queues() == config.cores.size();
     stack.interfaces.push_back({.mac = port.mac(),
                                 .mtu = i.mtu,
                                 .addresses = std::move(i.addresses),
-                                .offloads = port.tx_offloads(),
+                                .offloads = offloads,
                                 .vlan = i.vlan,
                                 .port = i.port,
                                 .accept_ra = i.ipv6.accept_ra,
@@ -126,6 +129,7 @@ WorkerOptions worker_options(const Config& config, const StackConfig& stack,
   options.core = config.cores[index];
   options.idle = config.busy ? IdleMode::busy : IdleMode::adaptive;
   options.idle_spin = config.idle_spin;
+  options.longest_nap = config.longest_nap;
   for (const auto& port : ports) options.ports.push_back(port.get());
   options.stack = stack;
   options.stack.speaks_for_host = index == 0;
@@ -166,6 +170,7 @@ PortOptions port_options(const Config& config, const PortConfig& port) {
   options.checksum_offload = port.checksum_offload == OffloadMode::automatic;
   // What harms packets on purpose does not know packets in several buffers.
   options.tso = port.tso == OffloadMode::automatic && config.impair.seed == 0;
+  options.gather = port.gather == OffloadMode::automatic && config.impair.seed == 0;
   options.rx_interrupts = !config.busy;
   for (const VlanConfig& v : port.vlans) options.vlans.push_back(v.id);
   // Groups of the kernel's, OSPF's for example, are not known here.

@@ -107,6 +107,7 @@ constexpr Key<Draft> kWorkers[] = {
     {"cores", read_cores},
     {"idle", [](const Field& f, Draft& d) { d.config.busy = f.choice(kIdle) == 1; }},
     {"spin", [](const Field& f, Draft& d) { d.config.idle_spin = f.duration(0ns, 1s); }},
+    {"nap", [](const Field& f, Draft& d) { d.config.longest_nap = f.duration(20us, 10ms); }},
     {"connections",
      [](const Field& f, Draft& d) {
        d.config.max_connections = static_cast<uint32_t>(f.integer(64, 1 << 23));
@@ -225,6 +226,8 @@ constexpr Key<PortDraft> kPort[] = {
        d.port.checksum_offload = OffloadMode(f.choice(kOffload));
      }},
     {"tso", [](const Field& f, PortDraft& d) { d.port.tso = OffloadMode(f.choice(kOffload)); }},
+    {"gather",
+     [](const Field& f, PortDraft& d) { d.port.gather = OffloadMode(f.choice(kOffload)); }},
     {"rx_descriptors",
      [](const Field& f, PortDraft& d) {
        d.port.rx_descriptors = static_cast<uint16_t>(f.power_of_two(64, 8192));

@@ -65,6 +65,7 @@ struct PortConfig {
   bool checksums = true;          // of TCP and UDP; false: neither filled in nor verified
   OffloadMode checksum_offload = OffloadMode::automatic;
   OffloadMode tso = OffloadMode::automatic;
+  OffloadMode gather = OffloadMode::automatic;
   uint16_t rx_descriptors = 1024;
   uint16_t tx_descriptors = 1024;
   std::vector<VlanConfig> vlans;
@@ -146,6 +147,7 @@ struct Config {
   std::string cores_where;  // "file:line:column" of what chose them
   bool busy = false;        // workers.idle: busy | adaptive
   Duration idle_spin = 50us;
+  Duration longest_nap = 250us;      // where a device can wake nobody
   uint32_t max_connections = 65536;  // per worker
   // ports:, routes:
   std::vector<PortConfig> ports;

@@ -44,6 +44,7 @@ inline RxPacket view_of(const rte_mbuf* packet, uint16_t interface,
 inline void aim(TxFrame& f, rte_mbuf* packet) noexcept {
   f.data = rte_pktmbuf_mtod(packet, std::byte*);
   f.capacity = rte_pktmbuf_tailroom(packet);
+  f.payload = nullptr;
 }
 
 // What the stack wrote, for the device: lengths and the work that is left to it.

@@ -11,8 +11,8 @@
 
 namespace postern {
 
-Sleeper::Sleeper(const std::vector<Port*>& ports, uint16_t queue, Bell& bell)
-    : epoll_(epoll_create1(EPOLL_CLOEXEC)), bell_(bell) {
+Sleeper::Sleeper(const std::vector<Port*>& ports, uint16_t queue, Bell& bell, Duration longest_nap)
+    : epoll_(epoll_create1(EPOLL_CLOEXEC)), bell_(bell), longest_nap_(longest_nap) {
   if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll_create1");
   add(bell.fd(), Source::bell);
   for (const Port* port : ports) {
@@ -62,7 +62,7 @@ void Sleeper::sleep(Duration longest) noexcept {
                                          [](const Interrupt& i) { return !i.armed; });
   if (deaf) {
     longest = std::min(longest, nap_);
-    nap_ = std::min(nap_ * 2, kLongestNap);
+    nap_ = std::min(nap_ * 2, longest_nap_);
   }
   const int64_t ns = std::max<int64_t>(longest.count(), 0);
   const timespec timeout{static_cast<time_t>(ns / 1'000'000'000),

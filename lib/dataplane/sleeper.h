@@ -13,7 +13,7 @@ namespace postern {
 class Sleeper {
  public:
   // `ports` of which the worker polls queue `queue`. Throws std::system_error.
-  Sleeper(const std::vector<Port*>& ports, uint16_t queue, Bell& bell);
+  Sleeper(const std::vector<Port*>& ports, uint16_t queue, Bell& bell, Duration longest_nap);
   ~Sleeper();
   Sleeper(const Sleeper&) = delete;
   Sleeper& operator=(const Sleeper&) = delete;
@@ -27,12 +27,11 @@ class Sleeper {
   void arm() noexcept;
   void disarm() noexcept;
   // Between arm() and disarm(). A device that cannot wake makes it a nap that grows from
-  // kShortestNap to kLongestNap while nothing happens.
+  // kShortestNap to `longest_nap` while nothing happens.
   void sleep(Duration longest) noexcept;
   void woken_by_work() noexcept { nap_ = kShortestNap; }
 
   static constexpr Duration kShortestNap = 20us;
-  static constexpr Duration kLongestNap = 250us;
 
  private:
   enum class Source : uint32_t { bell, level, event, doorbell };
@@ -47,6 +46,7 @@ class Sleeper {
   };
   std::vector<Interrupt> interrupts_;
   bool deaf_ = false;  // some queue wakes nobody
+  const Duration longest_nap_;
   Duration nap_ = kShortestNap;
 };
 

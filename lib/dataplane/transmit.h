@@ -56,6 +56,16 @@ class TransmitQueue {
     return sent;
   }
 
+  // Payload that is named and not copied is good for this turn only: what waits gets it into its
+  // own buffer, which has room for a whole frame.
+  void copy_gathered() noexcept {
+    for (size_t i = std::max(head_, copied_); i < head_ + count_; ++i) {
+      rte_mbuf* packet = ring_[i % kCapacity];
+      if (packet->nb_segs > 1 && RTE_MBUF_HAS_EXTBUF(packet->next)) rte_pktmbuf_linearize(packet);
+    }
+    copied_ = head_ + count_;
+  }
+
  private:
   static constexpr size_t kBurst = 64;
   size_t give(std::span<rte_mbuf*> packets) noexcept {
@@ -72,6 +82,7 @@ class TransmitQueue {
   uint32_t owner_;  // of the queue
   size_t head_ = 0;
   size_t count_ = 0;
+  size_t copied_ = 0;  // those before it, counted as head_ is, have been seen by copy_gathered()
   std::array<rte_mbuf*, kCapacity> ring_{};
 };
 

@@ -70,7 +70,7 @@ Worker::Impl::Impl(Worker& w, const WorkerOptions& o)
       counters(stack.counters()),
       apps(stack, o.stack.max_apps),
       bell(o.mesh != nullptr ? o.mesh->bell(o.index) : own_bell.emplace()),
-      sleeper(o.ports, static_cast<uint16_t>(o.index), bell),
+      sleeper(o.ports, static_cast<uint16_t>(o.index), bell, o.longest_nap),
       sends_for_kernel(o.exception != nullptr && o.index == 0) {
   arrivals.resize(kLoopPort + 1);
   arrivals[kLoopPort].interface = stack.loop();
@@ -80,6 +80,11 @@ Worker::Impl::Impl(Worker& w, const WorkerOptions& o)
     const bool checked = options.ports[i]->options().checksums;
     arrivals[options.ports[i]->id()] = {
         i, checked ? ChecksumVerdict::unknown : ChecksumVerdict::unchecked};
+  }
+  for (const Port* port : options.ports) {
+    if (!port->tx_offloads().gather || gather_pool != nullptr) continue;
+    gather_pool = std::make_unique<PacketPool>("gather-w" + std::to_string(o.index), kGathered, 0,
+                                               port->socket());
   }
   if (sends_for_kernel) options.exception->set_sender(&bell);
   const ImpairmentOptions& bad = options.impairment;

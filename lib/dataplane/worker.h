@@ -35,8 +35,9 @@ struct WorkerOptions {
   uint32_t count = 1;
   int core = -1;  // logical CPU
   IdleMode idle = IdleMode::adaptive;
-  Duration idle_spin = 50us;  // adaptive: how long without work before sleeping
-  std::vector<Port*> ports;   // by interface index; the worker uses queue `index`
+  Duration idle_spin = 50us;     // adaptive: how long without work before sleeping
+  Duration longest_nap = 250us;  // with a device that can wake nobody
+  std::vector<Port*> ports;      // by interface index; the worker uses queue `index`
   // owns_tuple is the worker's to set. Interfaces as `ports`, with the ports' own offloads (less
   // where they are to be off).
   StackConfig stack;

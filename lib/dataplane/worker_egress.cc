@@ -1,5 +1,6 @@
 // From the stack to the device: frames, impairment, and what the device does not take yet.
 #include <algorithm>
+#include <cstring>
 
 #include "dataplane/edge.h"
 #include "dataplane/worker_impl.h"
@@ -22,6 +23,7 @@ uint32_t Worker::Impl::egress() noexcept {
       if (frames[i].tso_mss != 0) [[unlikely]] {
         i += send_whole(i);
       } else {
+        if (frames[i].payload != nullptr) gather(spare[i], frames[i]);
         transmit(spare[i], frames[i].interface);
       }
     }
@@ -32,7 +34,27 @@ uint32_t Worker::Impl::egress() noexcept {
     budget -= n;
     if (n < wanted) break;
   }
+  if (gather_pool != nullptr) {
+    for (auto& queue : transmit_queues) queue->copy_gathered();
+  }
   return sent;
+}
+
+// Chains the application's memory behind the headers; without a buffer to do so, copies.
+void Worker::Impl::gather(rte_mbuf* head, const TxFrame& frame) noexcept {
+  const auto length = static_cast<uint16_t>(frame.payload_length);
+  rte_mbuf* const payload = rte_pktmbuf_alloc(gather_pool->get());
+  if (payload == nullptr) [[unlikely]] {
+    std::memcpy(rte_pktmbuf_append(head, length), frame.payload, length);
+    return;
+  }
+  rte_mbuf_ext_refcnt_update(&gathered, 1);
+  rte_pktmbuf_attach_extbuf(payload, const_cast<std::byte*>(frame.payload), RTE_BAD_IOVA, length,
+                            &gathered);
+  payload->data_len = length;
+  head->next = payload;
+  head->nb_segs = 2;
+  head->pkt_len += length;
 }
 
 // A segment that the device cuts up, and the buffers behind it that hold the rest; how many they

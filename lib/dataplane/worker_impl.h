@@ -24,7 +24,8 @@ namespace postern {
 
 inline constexpr size_t kRxBurst = 64;
 inline constexpr size_t kTxBurst = 64;
-inline constexpr size_t kTxBudget = 256;                 // frames a turn
+inline constexpr uint32_t kGathered = 2047;  // payloads in flight, the pool's cache included
+inline constexpr size_t kTxBudget = 256;     // frames a turn
 inline constexpr uint16_t kLoopPort = RTE_MAX_ETHPORTS;  // no device has this number
 inline constexpr uint32_t kMailbox = 256;
 
@@ -61,6 +62,7 @@ struct Worker::Impl {
   void deliver(rte_mbuf** packets, size_t n) noexcept;
   bool refill() noexcept;
   size_t send_whole(size_t at) noexcept;
+  void gather(rte_mbuf* head, const TxFrame& frame) noexcept;
   void transmit(rte_mbuf* packet, uint16_t interface) noexcept;
   void send(rte_mbuf* packet, uint16_t interface) noexcept;
   void loop(rte_mbuf* packet) noexcept;
@@ -97,7 +99,11 @@ struct Worker::Impl {
   std::array<rte_mbuf*, kTxBurst> spare{};
   std::array<TxFrame, kTxBurst> frames{};
   size_t first_spare = kTxBurst;
-  bool starved = false;                       // the pool had none at the last try
+  bool starved = false;  // the pool had none at the last try
+  // Buffers without memory of their own, for payload in an application's; null: no port gathers.
+  // The count is of those in flight and one, so that nobody is called back.
+  std::unique_ptr<PacketPool> gather_pool;
+  rte_mbuf_ext_shared_info gathered{nullptr, nullptr, 1};
   std::array<rte_mbuf*, kTxBudget> looped{};  // sent to ourselves in this turn
   size_t looped_count = 0;
 

@@ -7,26 +7,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <string_view>
 
 #include "dpdk/compat.h"
 
 namespace postern {
 namespace {
-
-// The value of key= in "net_x0,a=1,b=2", empty if absent.
-std::string argument(std::string_view arguments, std::string_view key) {
-  while (!arguments.empty()) {
-    const size_t comma = arguments.find(',');
-    const std::string_view item = arguments.substr(0, comma);
-    const size_t equals = item.find('=');
-    if (equals != std::string_view::npos && item.substr(0, equals) == key) {
-      return std::string(item.substr(equals + 1));
-    }
-    arguments = comma == std::string_view::npos ? "" : arguments.substr(comma + 1);
-  }
-  return {};
-}
 
 // The kernel's idea of it, 0 if it will not say.
 uint32_t interface_mtu(const std::string& interface) {
@@ -39,6 +24,19 @@ uint32_t interface_mtu(const std::string& interface) {
 }
 
 }  // namespace
+
+std::string argument(std::string_view arguments, std::string_view key) {
+  while (!arguments.empty()) {
+    const size_t comma = arguments.find(',');
+    const std::string_view item = arguments.substr(0, comma);
+    const size_t equals = item.find('=');
+    if (equals != std::string_view::npos && item.substr(0, equals) == key) {
+      return std::string(item.substr(equals + 1));
+    }
+    arguments = comma == std::string_view::npos ? "" : arguments.substr(comma + 1);
+  }
+  return {};
+}
 
 uint32_t af_packet_slot(uint16_t mtu) {
   const uint32_t need = uint32_t{mtu} + RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN + TPACKET2_HDRLEN + 16;

@@ -4,10 +4,14 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "dpdk/port.h"
 
 namespace postern {
+
+// The value of key= in "net_x0,a=1,b=2", empty if absent.
+std::string argument(std::string_view arguments, std::string_view key);
 
 // Bytes of a slot of net_af_packet's ring: the frame and the kernel's header. Slots must fill
 // blocks, and blocks pages, without rest.

@@ -29,26 +29,30 @@ struct DriverTraits {
   // The segmentation that it offers takes no segment that fills the MTU: it counts the Ethernet
   // header in, and stops sending.
   bool bad_tso;
+  // Has copied a packet, from whatever memory, when tx_burst returns.
+  bool copies;
   const char* remedy;  // when the probe fails
 };
 
 constexpr DriverTraits kDrivers[] = {
-    {"net_af_packet", Interrupts::no, AF_PACKET, true, false, "does the process have CAP_NET_RAW?"},
-    {"net_af_xdp", Interrupts::no, AF_XDP, false, false,
+    {"net_af_packet", Interrupts::no, AF_PACKET, true, false, false,
+     "does the process have CAP_NET_RAW?"},
+    {"net_af_xdp", Interrupts::no, AF_XDP, false, false, false,
      "does the process have CAP_BPF and CAP_NET_ADMIN?"},
-    {"net_tap", Interrupts::ask, 0, false, true,
+    {"net_tap", Interrupts::ask, 0, false, true, true,
      "does the process have CAP_NET_ADMIN and /dev/net/tun?"},
-    {"net_memif", Interrupts::no, 0, true, false, "is the directory of its socket writable?"},
-    {"net_virtio_user", Interrupts::ask, 0, false, false, "does the other side of path= listen?"},
-    {"net_vhost", Interrupts::no, 0, true, false, "is the directory of iface= writable?"},
-    {"net_ring", Interrupts::no, 0, true, false, ""},
-    {"net_null", Interrupts::no, 0, true, false, ""},
-    {"net_pcap", Interrupts::no, 0, true, false, "do the files or the interface exist?"},
+    {"net_memif", Interrupts::no, 0, true, false, true, "is the directory of its socket writable?"},
+    {"net_virtio_user", Interrupts::ask, 0, false, false, false,
+     "does the other side of path= listen?"},
+    {"net_vhost", Interrupts::no, 0, true, false, false, "is the directory of iface= writable?"},
+    {"net_ring", Interrupts::no, 0, true, false, false, ""},
+    {"net_null", Interrupts::no, 0, true, false, false, ""},
+    {"net_pcap", Interrupts::no, 0, true, false, false, "do the files or the interface exist?"},
 };
 // PCI devices: interrupts where the driver has them.
-constexpr DriverTraits kOtherDriver = {"", Interrupts::ask, 0, false, false, ""};
+constexpr DriverTraits kOtherDriver = {"", Interrupts::ask, 0, false, false, false, ""};
 // Arms its interrupt and is not heard of again (82574L under QEMU, tests/nic): naps instead.
-constexpr DriverTraits kE1000 = {"net_e1000_em", Interrupts::no, 0, false, false, ""};
+constexpr DriverTraits kE1000 = {"net_e1000_em", Interrupts::no, 0, false, false, false, ""};
 
 // `name` is a driver ("net_tap") or a device of it ("net_tap0").
 const DriverTraits& traits_of(std::string_view name) {
@@ -185,6 +189,9 @@ void Port::configure(bool interrupts) {
                              : by_device         ? L4Checksum::device
                                                  : L4Checksum::software;
   multi_segment_tx_ = has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
+  tx_offloads_.gather = options_.gather && traits.copies && multi_segment_tx_ &&
+                        tx_offloads_.l4_checksum != L4Checksum::software &&
+                        argument(options_.device, "zero-copy") != "yes";
   tx_offloads_.tso =
       has(conf.txmode.offloads, RTE_ETH_TX_OFFLOAD_TCP_TSO) && multi_segment_tx_ && by_device;
 
@@ -353,6 +360,7 @@ std::string Port::capabilities() const {
   add(!options_.checksums, "no-checksums");
   add(tx_offloads_.tso, "tso");
   add(multi_segment_tx_, "multi-segment");
+  add(tx_offloads_.gather, "gather");
   add(rx_offloads_.vlan_strip, "vlan-strip");
   add(rx_offloads_.rss, "rss");
   const Wake wake = waits_.empty() ? Wake::none : waits_.front().wake;

@@ -27,6 +27,7 @@ struct PortOptions {
   bool checksums = true;          // of TCP and UDP; false: neither filled in nor verified
   bool checksum_offload = true;   // use what the device has
   bool tso = true;                // with checksum_offload: leave segmentation to the device
+  bool gather = true;             // without checksums of ours: payload by reference
   bool rx_interrupts = true;      // so that a sleeping worker can be woken, where there are any
   bool promiscuous = false;       // needed by nothing so far
   bool all_multicast = false;     // groups are filtered above: IPv6 needs some

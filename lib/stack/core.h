@@ -423,6 +423,7 @@ class StackCore {
   void build_common(TcpSocket& socket, const Interface& link, const TcpSegment& segment,
                     TxFrame& frame) noexcept;
   [[nodiscard]] size_t cut_output(std::span<TxFrame> frames) noexcept;
+  bool gather_payload(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
   uint32_t copy_payload(TcpSocket& socket, uint32_t position, uint32_t length, std::byte* out,
                         bool checksum) noexcept;
 

@@ -120,9 +120,11 @@ void StackCore::build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame&
   const bool software = by == L4Checksum::software;
   std::byte* const l4 = build_headers(socket, segment, frame);
   const uint32_t header = frame.l4_length;
-  const uint32_t sum = segment.length == 0 ? 0
-                                           : copy_payload(socket, segment.tx_position,
-                                                          segment.length, l4 + header, software);
+  const bool gather = interfaces_[socket.interface].offloads.gather;
+  const uint32_t sum =
+      segment.length == 0 || (gather && gather_payload(socket, segment, frame))
+          ? 0
+          : copy_payload(socket, segment.tx_position, segment.length, l4 + header, software);
   if (by == L4Checksum::device) {
     frame.needs_l4_checksum = true;
     wire::offload_checksum(l4, key.local, key.remote, Protocol::tcp, header + segment.length);
@@ -167,11 +169,25 @@ void StackCore::build_common(TcpSocket& socket, const Interface& link, const Tcp
   frame.interface = socket.interface;
   frame.length = headers.length + segment.length;
   const uint32_t payload =
-      segment.length == 0
+      segment.length == 0 || (offloads.gather && gather_payload(socket, segment, frame))
           ? 0
           : copy_payload(socket, segment.tx_position, segment.length, frame.data + headers.length,
                          offloads.l4_checksum == L4Checksum::software);
   finish_common_checksum(frame.data, headers, payload, offloads.l4_checksum);
+}
+
+// Names the payload instead of copying it, if all of it lies together. What is short is copied as
+// fast as it is named.
+bool StackCore::gather_payload(TcpSocket& socket, const TcpSegment& segment,
+                               TxFrame& frame) noexcept {
+  constexpr uint32_t kShort = 512;
+  if (segment.length < kShort) return false;
+  const TxQueue::Piece piece = socket.tx.at(extents_, segment.tx_position, segment.length);
+  if (piece.length != segment.length) return false;
+  frame.payload = apps_[socket.app].memory().tx_pool + piece.offset;
+  frame.payload_length = piece.length;
+  frame.length -= piece.length;
+  return true;
 }
 
 // One pass over the payload. Extents were checked against the transmit region when they were

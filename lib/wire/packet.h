@@ -71,7 +71,9 @@ struct ParsedPacket {
 // bytes; the stack writes the whole frame there and sets the rest. With checksum offload the
 // transport checksum field holds the pseudo-header sum and needs_l4_checksum is set. A TCP segment
 // that the device is to cut up may need more room: `length` bytes of each of the next `pieces`
-// frames follow, and nothing else of these frames is set.
+// frames follow, and nothing else of these frames is set. Where the interface gathers, the last
+// bytes of a frame may be named instead of written: they are at `payload`, an application's memory,
+// good until the stack is called again.
 struct TxFrame {
   std::byte* data = nullptr;  // in: where to write
   uint32_t capacity = 0;      // in: bytes at data
@@ -80,12 +82,14 @@ struct TxFrame {
   uint16_t pieces = 0;        // out, with tso_mss: frames that hold the rest
   uint8_t l2_length = 0;      // out: header lengths, for offload
   uint8_t l3_length = 0;
-  uint8_t protocol = 0;            // out: IP protocol, 0 for ARP
-  bool is_v6 = false;              // out
-  uint8_t l4_length = 0;           // out
-  bool needs_ip_checksum = false;  // out: left to the device
-  bool needs_l4_checksum = false;  // out: left to the device
-  uint16_t interface = 0;          // out
+  uint8_t protocol = 0;                // out: IP protocol, 0 for ARP
+  bool is_v6 = false;                  // out
+  uint8_t l4_length = 0;               // out
+  bool needs_ip_checksum = false;      // out: left to the device
+  bool needs_l4_checksum = false;      // out: left to the device
+  uint16_t interface = 0;              // out
+  uint32_t payload_length = 0;         // out, with payload
+  const std::byte* payload = nullptr;  // in: null; out: payload_length bytes that follow
 };
 
 // Who fills in the checksum of TCP and UDP on transmit; `none`: it is 0.
@@ -95,7 +99,8 @@ enum class L4Checksum : uint8_t { software, device, none };
 struct TxOffloads {
   bool ip_checksum = false;
   L4Checksum l4_checksum = L4Checksum::software;
-  bool tso = false;  // with L4Checksum::device; takes a frame in several buffers
+  bool tso = false;     // with L4Checksum::device; takes a frame in several buffers
+  bool gather = false;  // not with L4Checksum::software: takes payload from where it lies
 };
 
 }  // namespace postern

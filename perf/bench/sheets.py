@@ -497,11 +497,12 @@ class Sleep(Sheet):
     title = "`idle: adaptive`: waking up, and the cost of waiting"
     about = ("A datagram of 64 B every 50 ms to a daemon whose worker sleeps in between; the "
              "application, in the generator's thread, spins. memif cannot wake anybody: the worker "
-             "naps, up to 250 us at a time, and each nap costs the kernel's timer and two switches. "
+             "naps (`workers.nap`), and each nap costs the kernel's timer and two switches. "
              "af_packet over a veth wakes it by its descriptor; beside it the kernel's own echo server, "
              "which spins. Idle: share of a core with one application attached and nothing to do.")
     DEVICE = "net_af_packet0,iface=veth0"
     CASE = ["--mode", "udp-echo", "--size", 64, "--window", 1, "--rate", 20]
+    NAPS = ("100us", "250us", "500us", "1ms")
 
     def __init__(self, bench):
         super().__init__(bench)
@@ -528,7 +529,9 @@ class Sleep(Sheet):
                 share = (cpu_seconds(server.process.pid) - before) / (time.monotonic() - begin)
             echo["idle_percent"] = 100 * share
             return echo
-        row["memif"] = with_server(lambda: b.posternd(idle="adaptive"), lambda s: run(s, {}))
+        for nap in self.NAPS:
+            row["memif", nap] = with_server(lambda nap=nap: b.posternd(idle="adaptive", nap=nap),
+                                            lambda s: run(s, {}))
         row["af_packet"] = with_server(lambda: b.posternd(idle="adaptive", **self.server),
                                        lambda s: run(s, self.client))
         row["spinning"] = with_server(lambda: b.posternd(**self.server),
@@ -538,7 +541,8 @@ class Sleep(Sheet):
         self.samples.append(row)
 
     def render(self):
-        titles = (("memif", "memif, naps"), ("af_packet", "af_packet, woken"),
+        titles = (*((("memif", nap), f"memif, naps up to {nap}") for nap in self.NAPS),
+                  ("af_packet", "af_packet, woken"),
                   ("spinning", "af_packet, `idle: busy`"), ("kernel", "the kernel, spinning"))
         return table(["", "answered after, p50 / p99 / p99.9, us", "idle, % of a core"], [
             [title, latency_text(self.column(name, "latency_us")),

@@ -146,7 +146,7 @@ class Bench:
 
     def posternd(self, build=None, mtu=1500, idle="busy", connections=65536, memory=512, spin="50us",
                  device=None, addresses=(f"{SERVER}/24", f"{SERVER6}/64"), netns=None,
-                 checksums="on"):
+                 checksums="on", gather="auto", nap="250us"):
         build = pathlib.Path(build or self.build)
         config = self.dir / "posternd.yaml"
         config.write_text(f"""\
@@ -159,6 +159,7 @@ workers:
   cores: [{self.o.server_core}]
   idle: {idle}
   spin: {spin}
+  nap: {nap}
   connections: {connections}
 ports:
   - name: link0
@@ -166,6 +167,7 @@ ports:
     addresses: [{", ".join(addresses)}]
     mtu: {mtu}
     checksums: {checksums}
+    gather: {gather}
 access:
   - user: root
     bind: [tcp/any, udp/any]

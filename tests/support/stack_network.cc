@@ -110,6 +110,7 @@ void StackNetwork::send(int side, std::span<const TxFrame> frames) {
     std::vector<std::byte> bytes;
     for (const TxFrame& f : frames.first(1 + pieces)) {
       bytes.insert(bytes.end(), f.data, f.data + f.length);
+      if (f.payload != nullptr) bytes.insert(bytes.end(), f.payload, f.payload + f.payload_length);
     }
     most_pieces_[side] = std::max(most_pieces_[side], pieces);
     if (head.interface == stacks_[side]->loop()) {

@@ -175,12 +175,14 @@ def memif_without_checksums(world):
     root = [{"user": "root", "bind": ["tcp/any", "udp/any"]}]
     daemon = world.start(ports=[port], access=root)
     assert "neither verified nor filled in" in daemon.log()
-    assert "no-checksums" in world.show("link")[0]["capabilities"].split()
+    assert {"no-checksums", "gather"} <= set(world.show("link")[0]["capabilities"].split())
     echo = ("--mode", "udp-echo", "--size", 18, "--window", 16)
     for addresses in (v4, v6):
         for case_, figure in ((("--mode", "tcp-send", "--port", 9), "gbit_out"),
                               (("--mode", "tcp-recv", "--port", 19), "gbit_in"),
-                              (("--mode", "tcp-rr", "--connections", 4), "rate"), (echo, "rate")):
+                              (("--mode", "tcp-rr", "--connections", 4), "rate"), (echo, "rate"),
+                              # More than the ring takes at once, straight from the application.
+                              (("--mode", "tcp-rr", "--connections", 400, "--size", 8000), "rate")):
             found = load(world, link, *case_, "--checksum", "off", addresses=addresses)
             assert found and found[figure] > 0, (case_, found)
             assert found["mismatches"] == found["bad_frames"] == 0, (case_, found)

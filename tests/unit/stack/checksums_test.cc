@@ -12,10 +12,11 @@ using Bytes = std::vector<std::byte>;
 
 const IpAddress kV6[2] = {*IpAddress::parse("2001:db8::1"), *IpAddress::parse("2001:db8::2")};
 
-StackConfig trusting(int side) {
+StackConfig trusting(int side, bool gather) {
   StackConfig config = default_config(side);
   config.interfaces[0].addresses.push_back({kV6[side], 64});
   config.interfaces[0].offloads.l4_checksum = L4Checksum::none;
+  config.interfaces[0].offloads.gather = gather;
   config.neighbors.duplicate_probes = 0;
   return config;
 }
@@ -26,18 +27,21 @@ Bytes pattern(size_t size) {
   return bytes;
 }
 
-class NoChecksums : public ::testing::TestWithParam<bool> {
+class NoChecksums : public ::testing::TestWithParam<std::tuple<bool, bool>> {
  protected:
-  NoChecksums() : net(7, trusting(0), trusting(1)), client(net.add_app(0)), server(net.add_app(1)) {
+  NoChecksums()
+      : net(7, trusting(0, gathers()), trusting(1, gathers())),
+        client(net.add_app(0)),
+        server(net.add_app(1)) {
     net.run_for(3s);  // addresses are announced
     net.tap = [this](int, const Bytes& frame) {
       note(frame);
       return true;
     };
   }
-  [[nodiscard]] IpAddress address(int side) const {
-    return GetParam() ? kV6[side] : kAddress[side];
-  }
+  [[nodiscard]] static bool v6() { return std::get<0>(GetParam()); }
+  [[nodiscard]] static bool gathers() { return std::get<1>(GetParam()); }
+  [[nodiscard]] IpAddress address(int side) const { return v6() ? kV6[side] : kAddress[side]; }
   // Counts segments with data and whole datagrams, and which of them have a checksum.
   void note(const Bytes& frame) {
     RxPacket packet;
@@ -94,8 +98,12 @@ TEST_P(NoChecksums, Datagrams) {
   EXPECT_EQ(with, 0U);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, NoChecksums, ::testing::Bool(),
-                         [](const auto& p) { return p.param ? "IPv6" : "IPv4"; });
+INSTANTIATE_TEST_SUITE_P(Families, NoChecksums,
+                         ::testing::Combine(::testing::Bool(), ::testing::Bool()),
+                         [](const auto& p) {
+                           return std::string(std::get<0>(p.param) ? "IPv6" : "IPv4") +
+                                  (std::get<1>(p.param) ? "Gathered" : "Copied");
+                         });
 
 }  // namespace
 }  // namespace postern::test
