@@ -14,6 +14,7 @@
 //   events.cc      what applications are told
 //   error_queue.cc what is told of single datagrams: IP_RECVERR
 //   inspect.cc     looking in
+//   invariants.cc  what must always hold, for tests
 #pragma once
 
 #include <algorithm>
@@ -117,6 +118,9 @@ class StackCore {
   bool learned_route(const IpAddress& destination, LearnedRoute* out) const noexcept;
   bool socket_info(SocketRef ref, SocketInfo* out) const noexcept;
   bool tcp_info(SocketRef ref, Time now, TcpInfo* out) const noexcept;
+
+  // ---- invariants.cc ----
+  void check_invariants() const;
 
   Counters counters;
 
@@ -524,6 +528,9 @@ class StackCore {
     return [this](uint32_t index) noexcept -> const FlowKey& { return tcp_[index].key; };
   }
   [[nodiscard]] SocketInfo describe(const Socket& socket) const noexcept;
+  // ---- invariants.cc ----
+  void check_connection(const TcpSocket& socket) const;
+  void check_app(const AppState& app) const;
 
   StackConfig config_;
   Time now_{};

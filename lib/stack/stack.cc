@@ -103,5 +103,6 @@ bool Stack::socket_info(SocketRef socket, SocketInfo* out) const noexcept {
 bool Stack::tcp_info(SocketRef socket, Time now, TcpInfo* out) const noexcept {
   return core_->tcp_info(socket, now, out);
 }
+void Stack::check_invariants() const { core_->check_invariants(); }
 
 }  // namespace postern

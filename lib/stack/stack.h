@@ -338,6 +338,8 @@ class Stack {
   bool socket_info(SocketRef socket, SocketInfo* out) const noexcept;
   // The connection in detail; false if it is not a TCP connection.
   bool tcp_info(SocketRef socket, Time now, TcpInfo* out) const noexcept;
+  // Between turns; aborts where one does not hold. For tests.
+  void check_invariants() const;
 
  private:
   void publish_to(size_t budget, bool (*take)(void* to, const AppEvent& event), void* to) noexcept;

@@ -21,8 +21,9 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 CORPUS = HERE / "corpus"
 LONGEST = {"fuzz_parse": 300, "fuzz_tcp_options": 64, "fuzz_tcp_engine": 2000,
-           "fuzz_tcp_pair": 2000, "fuzz_fragments": 1000, "fuzz_session": 1000, "fuzz_config": 2000}  # bytes of an input
-KEPT_FILES, KEPT_SIZE = 24, 1024  # a target: --keep keeps no more inputs, and none that is longer
+           "fuzz_tcp_pair": 2000, "fuzz_fragments": 1000, "fuzz_stack": 3000, "fuzz_session": 1000,
+           "fuzz_config": 2000}  # bytes of an input
+KEPT_FILES, KEPT_SIZE = 64, 1024  # a target: --keep keeps no more inputs, and none that is longer
 GRACE = 60  # seconds beyond its time after which a fuzzer is taken to hang
 KEPT_NAME = re.compile("[0-9a-f]{16}")  # other names are of findings, which stay
 

@@ -11,6 +11,7 @@
 #include "engine_driver.h"
 #include "fragments_driver.h"
 #include "pair_driver.h"
+#include "stack_driver.h"
 
 namespace {
 
@@ -42,7 +43,10 @@ void drive_corpus(Driver driver, const char* target) {
 TEST(SeededFuzz, Engine) { drive(postern::drive_engine, 20000); }
 TEST(SeededFuzz, Pair) { drive(postern::drive_pair, 5000); }
 TEST(SeededFuzz, Fragments) { drive(postern::drive_fragments, 5000); }
+TEST(SeededFuzz, Stack) { drive(postern::drive_stack, 2000); }
 TEST(FuzzCorpus, Engine) { drive_corpus(postern::drive_engine, "fuzz_tcp_engine"); }
 TEST(FuzzCorpus, Pair) { drive_corpus(postern::drive_pair, "fuzz_tcp_pair"); }
+TEST(FuzzCorpus, Fragments) { drive_corpus(postern::drive_fragments, "fuzz_fragments"); }
+TEST(FuzzCorpus, Stack) { drive_corpus(postern::drive_stack, "fuzz_stack"); }
 
 }  // namespace

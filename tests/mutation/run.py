@@ -92,7 +92,8 @@ class Workshop:
         self.programs = {
             "unit": (sorted((build / "tests/unit/tcp/test_tcp.p").glob("*.o")),
                      ["-lgtest_main", "-lgmock", "-lgtest", "-lpthread"]),
-            "script": (sorted((build / "tests/script/run_scripts.p").glob("*.o")), []),
+            "script": (sorted([*(build / "tests/script/run_scripts.p").glob("*.o"),
+                               *(build / "tests/script/libscript.a.p").glob("*.o")]), []),
         }
         if not self.library or not all(objects for objects, _ in self.programs.values()):
             sys.exit(f"build them first: ninja -C {build} tests/unit/tcp/test_tcp"
