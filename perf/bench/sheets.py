@@ -245,7 +245,9 @@ class Load(Sheet):
              "turn of its loop took 100 us or more: milliseconds in a second, and how often. What is due "
              "meanwhile waits: cores that are away for 10 ms in a second have a p99 of milliseconds, "
              "whatever they run. What latency is while they are there, the median 10 ms of a run shows: "
-             "quantiles of each 10 ms, and of each quantile the median.")
+             "quantiles of each 10 ms, and of each quantile the median. The generator shares its core with "
+             "the application, and an open loop gives both smaller batches than the closed one, each "
+             "with its fixed costs: where little of that core is idle, that is what bounds the rate.")
     SHARES = (10, 30, 50, 70, 80, 90, 95)
     CASE = ["--mode", "tcp-rr", "--connections", 128]
 
@@ -287,6 +289,7 @@ class Load(Sheet):
             yield [f"{share} %", spread(self.column(share, "rate"), rate_text),
                    *(latency_text(self.column(variant, which))
                      for which in ("typical_us", "latency_us") for variant in (share, (share, "bare"))),
+                   spread([100 * v for v in self.column(share, "idle_share")], lambda v: f"{v:.0f} %"),
                    self.away(share, "worker_away", o.warmup + o.seconds),
                    self.away(share, "away", o.seconds), self.away((share, "bare"), "away", o.seconds)]
 
@@ -294,7 +297,8 @@ class Load(Sheet):
         text = (f"Closed loop: {spread(self.column('peak', 'rate'), rate_text)}. Latency in microseconds, p50 / "
                 "p99 / p99.9.\n\n" +
                 table(["offered", "answered", "median 10 ms: Postern", "bare link",
-                       "the whole: Postern", "bare link", "worker's core away", "generator's",
+                       "the whole: Postern", "bare link", "generator and application idle",
+                       "worker's core away", "generator's",
                        "generator's, bare link"], self.rows()) +
                 "\n\n![p99](load.svg)")
         lines = {name: [(share, self.p99((share, "bare") if "bare" in name else share, which))
