@@ -8,7 +8,7 @@ includes its bound, && for ||, a constant off by one, a condition negated, a sta
 copy alone is compiled, linked with the objects of BUILD into the unit tests and the runner of the
 packet scripts, and those are run. A mutant that passes them all survives, and is printed: either a
 test is missing or the code does not matter. What does not compile, with warnings as errors, is not
-counted. The tree itself is not touched. On demand only: a mutant takes seconds.
+counted, nor is what equivalent.txt lists, with the reason. The tree itself is not touched. On demand only: a mutant takes seconds.
 """
 import argparse
 import concurrent.futures
@@ -23,6 +23,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SOURCES = ROOT / "lib/tcp"
+EQUIVALENT = pathlib.Path(__file__).with_name("equivalent.txt")
 NOT_MUTATED = {"invariants.cc"}  # what must always hold is a test itself
 LONGEST_RUN = 20  # seconds; a mutant that hangs is noticed
 
@@ -74,12 +75,20 @@ def mutations_of_line(file, number, line):
         yield Mutation(file, number, line, "", "statement deleted")
 
 
+def equivalents():
+    lines = [line for line in EQUIVALENT.read_text().splitlines() if not line.startswith("#")]
+    return {tuple(part.strip() for part in line.split(" | ")[:3]) for line in lines}
+
+
 def all_mutations(names):
+    left_out = equivalents()
     for file in sorted(SOURCES.glob("*.cc")):
         if file.name in NOT_MUTATED or (names and file.name not in names):
             continue
         for number, line in enumerate(file.read_text().splitlines()):
-            yield from mutations_of_line(file, number, line)
+            for mutation in mutations_of_line(file, number, line):
+                if (file.name, mutation.what, mutation.old.strip()) not in left_out:
+                    yield mutation
 
 
 class Workshop:

@@ -157,5 +157,61 @@ TEST(TcpRangePool, HandsOutEachNodeOnce) {
   EXPECT_EQ(TcpRangePool(0).allocate(), 0U);
 }
 
+// ---- Eifel (RFC 3522, 4015): the echo tells which transmission is acknowledged ----
+
+TcpSegment timed(Bench& b, uint8_t flags, uint32_t seq, uint32_t ack_number, uint32_t echo) {
+  TcpSegment s = b.segment(flags, seq, ack_number);
+  s.window = 65535;
+  s.has_timestamps = true;
+  s.ts_value = 1000 + static_cast<uint32_t>(b.now.time_since_epoch() / 1ms);
+  s.ts_echo = echo;
+  return s;
+}
+
+// Two segments, the first of which a timeout has sent again. The clocks of both transmissions.
+struct Twice {
+  uint32_t first, again;
+};
+Twice sent_twice(Bench& b) {
+  b.config.timestamps = true;
+  b.tcp.open_passive(b.context(), timed(b, syn, 0, 0, 0), 1460);
+  const uint32_t clock = b.send().at(0).ts_value;
+  b.now += 100ms;
+  (void)b.receive(timed(b, ack, 1, 1, clock));
+  b.tcp.on_send(b.context(), 1900, false);
+  const uint32_t first = b.send().at(0).ts_value;
+  b.pass(700ms);  // the loss probe, then the timeout
+  EXPECT_EQ(b.sent_in_passing.size(), 2U);
+  return {first, b.sent_in_passing.back().ts_value};
+}
+
+uint32_t ssthresh_of(Bench& b) {
+  TcpInfo info;
+  b.tcp.info(b.context(), info);
+  return info.ssthresh;
+}
+
+TEST(TcpEifel, AnEchoOfTheOriginalUndoes) {
+  Bench b;
+  const Twice clocks = sent_twice(b);
+  ASSERT_NE(ssthresh_of(b), UINT32_MAX) << "a timeout reduced it";
+  (void)b.receive(timed(b, ack, 1, 989, clocks.first));
+  EXPECT_EQ(ssthresh_of(b), UINT32_MAX);
+}
+
+TEST(TcpEifel, AnEchoOfTheRetransmissionDoesNot) {
+  Bench b;
+  const Twice clocks = sent_twice(b);
+  (void)b.receive(timed(b, ack, 1, 989, clocks.again));
+  EXPECT_NE(ssthresh_of(b), UINT32_MAX);
+}
+
+TEST(TcpEifel, NorAnAckOfNothing) {
+  Bench b;
+  const Twice clocks = sent_twice(b);
+  (void)b.receive(timed(b, ack, 1, 1, clocks.first));
+  EXPECT_NE(ssthresh_of(b), UINT32_MAX);
+}
+
 }  // namespace
 }  // namespace postern

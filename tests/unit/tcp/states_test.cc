@@ -293,5 +293,34 @@ TEST(TcpOptions, OutOfRangeChangesNothing) {
   }
 }
 
+TEST(TcpStates, CloseInFinWait2StartsItsTimer) {
+  Bench b;
+  b.enter(S::fin_wait_2);
+  b.pass(1s);
+  EXPECT_EQ(b.tcp.next_deadline(), kNever);
+  b.tcp.on_close(b.context());
+  EXPECT_EQ(b.tcp.next_deadline(), b.now + b.config.fin_wait_2);
+}
+
+TEST(TcpStates, NothingIsTimedWithoutKeepalive) {
+  Bench b;
+  b.enter(S::established);
+  EXPECT_EQ(b.tcp.next_deadline(), kNever);
+  ASSERT_TRUE(b.tcp.set_option(b.context(), TcpOption::quick_ack, 0));
+  (void)b.receive(b.segment(ack, 1, 1, 100));
+  b.pass(100ms);
+  EXPECT_EQ(b.sent_in_passing.size(), 1U) << "the delayed ACK";
+  EXPECT_EQ(b.tcp.next_deadline(), kNever);
+}
+
+TEST(TcpStates, AnAlgorithmThatDoesNotExistIsTheFirst) {
+  Bench b;
+  b.config.congestion = kCongestionCount;
+  b.enter(S::established);
+  TcpInfo info;
+  b.tcp.info(b.context(), info);
+  EXPECT_STREQ(info.congestion, "cubic");
+}
+
 }  // namespace
 }  // namespace postern
