@@ -33,8 +33,8 @@ bool TcpConnection::next_segment(TcpContext& ctx, TcpSegment& out) {
 
 // After new data: that was all, so that nobody has to ask again.
 bool TcpConnection::nothing_follows() const {
-  return snd_nxt_ == send_limit() && lost_bytes_ == 0 && !unusual_.probe_now && !unusual_.alive_now &&
-         !unusual_.refuse_now && !unusual_.rare_send;
+  return snd_nxt_ == send_limit() && lost_bytes_ == 0 && !unusual_.probe_now &&
+         !unusual_.alive_now && !unusual_.refuse_now && !unusual_.rare_send;
 }
 
 void TcpConnection::rest(const TcpContext& ctx) {
