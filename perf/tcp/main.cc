@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "tcp/connection.h"
+#include "support/tcp_peer.h"
 
 namespace postern::perf {
 namespace {
@@ -24,45 +24,19 @@ constexpr Duration kRoundTrip = 10ms;
 
 // An established connection with SACK, timestamps and scaling, whose peer acknowledges what it is
 // told to.
-class Bench {
+class Bench : public test::TcpPeer {
  public:
-  explicit Bench(uint32_t burst = 0) : pool_(4096) {
-    config_.initial_window = 64;
-    TcpSegment s = segment(syn, 0);
-    s.has_mss = s.sack_permitted = s.has_window_scale = true;
-    s.mss = 1460;
-    s.window_scale = 7;
+  explicit Bench(uint32_t burst = 0) : TcpPeer({kIss, kIrs}, 4096) {
+    config.initial_window = 64;
     if (burst != 0) tcp.set_max_segment_burst(burst);
-    tcp.open_passive(context(), s, 1460);
+    tcp.open_passive(context(), full_syn(), 1460);
     send();
     now += kRoundTrip;
-    receive(segment(ack, 1, 1));
+    receive(timed(ack, 1, 1));
     (void)tcp.set_option(context(), TcpOption::quick_ack, 0);
     send();
   }
 
-  TcpContext& context() {
-    ctx_ = TcpContext{};
-    ctx_.now = now;
-    ctx_.config = &config_;
-    ctx_.counters = &counters_;
-    ctx_.isn = kIss;
-    ctx_.receive_room = 1 << 24;
-    ctx_.ranges = &pool_;
-    return ctx_;
-  }
-  TcpSegment segment(uint8_t flags, uint32_t seq, uint32_t acked = 0, uint32_t length = 0) const {
-    TcpSegment s;
-    s.flags = flags;
-    s.seq = kIrs + seq;
-    s.ack = (flags & ack) != 0 ? kIss + acked : 0;
-    s.length = length;
-    s.window = 65535;
-    s.has_timestamps = true;
-    s.ts_value = static_cast<uint32_t>(now.time_since_epoch() / 1ms);
-    s.ts_echo = s.ts_value;
-    return s;
-  }
   void receive(const TcpSegment& s, bool counted = false) {
     TcpContext& ctx = context();
     if (counted) CALLGRIND_TOGGLE_COLLECT;
@@ -97,15 +71,10 @@ class Bench {
 
   TcpConnection tcp;
   TcpSegment out;
-  Time now{Duration(100s)};
   uint32_t written = 0;
   uint32_t sent = 0;
 
  private:
-  TcpConfig config_;
-  Counters counters_;
-  TcpRangePool pool_;
-  TcpContext ctx_;
   uint64_t stored_ = 0;
 };
 
@@ -115,7 +84,7 @@ uint32_t receive_in_order(bool acks) {
   uint32_t calls = 0;
   for (uint32_t i = 0; i < kRounds; ++i) {
     b.now += 10us;
-    b.receive(b.segment(ack, 1 + i * kMss, 1, kMss), !acks);
+    b.receive(b.timed(ack, 1 + i * kMss, 1, kMss), !acks);
     if (i % 2 == 1) {
       calls += b.send(acks);
       b.read();
@@ -137,7 +106,7 @@ uint32_t bulk(bool acks, uint32_t burst) {
     const uint32_t calls = b.send(!acks);
     if (!acks) units += calls;
     b.now += 20us;
-    b.receive(b.segment(ack, 1, 1 + (i + 1) * 2 * kMss), acks);
+    b.receive(b.timed(ack, 1, 1 + (i + 1) * 2 * kMss), acks);
     if (acks) ++units;
   }
   return units;
@@ -153,7 +122,7 @@ uint32_t send_burst() {
     b.write(44 * kMss);
     units += b.send(true);
     b.now += kRoundTrip;
-    b.receive(b.segment(ack, 1, 1 + b.sent));
+    b.receive(b.timed(ack, 1, 1 + b.sent));
   }
   return units;
 }
@@ -166,10 +135,10 @@ uint32_t out_of_order() {
   for (uint32_t i = 0; i < kRounds / 16; ++i, at += 16 * kMss) {
     for (uint32_t k = 1; k < 16; ++k, ++units) {
       b.now += 10us;
-      b.receive(b.segment(ack, at + k * kMss, 1, kMss), true);
+      b.receive(b.timed(ack, at + k * kMss, 1, kMss), true);
       b.send();
     }
-    b.receive(b.segment(ack, at, 1, kMss));
+    b.receive(b.timed(ack, at, 1, kMss));
     b.send();
     b.read();
   }
@@ -189,7 +158,7 @@ uint32_t recovery(bool acks) {
     bool resent = false;
     for (uint32_t k = 1; k < 16; ++k) {
       b.now += 10us;
-      TcpSegment s = b.segment(ack, 1, begin);
+      TcpSegment s = b.timed(ack, 1, begin);
       s.sack_count = 1;
       s.sack[0] = SackBlock{kIss + begin + kMss, kIss + begin + (k + 1) * kMss};
       b.receive(s, acks);
@@ -202,13 +171,13 @@ uint32_t recovery(bool acks) {
       }
     }
     b.now += kRoundTrip;
-    b.receive(b.segment(ack, 1, 1 + b.sent));
+    b.receive(b.timed(ack, 1, 1 + b.sent));
     b.send();
     for (int k = 0; k < 20; ++k) {  // cwnd grows back
       b.write(16 * kMss);
       b.send();
       b.now += kRoundTrip;
-      b.receive(b.segment(ack, 1, 1 + b.sent));
+      b.receive(b.timed(ack, 1, 1 + b.sent));
     }
   }
   return units;
@@ -220,7 +189,7 @@ uint32_t retransmit() { return recovery(false); }
 uint32_t ack_timer() {
   Bench b;
   for (uint32_t i = 0; i < kRounds; ++i) {
-    b.receive(b.segment(ack, 1 + i * 100, 1, 100));
+    b.receive(b.timed(ack, 1 + i * 100, 1, 100));
     b.send();
     b.now += 40ms;
     b.timer(true);
@@ -245,14 +214,14 @@ uint32_t retransmission_timer() {
     ++units;
     b.send();
     b.now += kRoundTrip;
-    b.receive(b.segment(ack, 1, 1 + b.written));
+    b.receive(b.timed(ack, 1, 1 + b.written));
     b.send();
     for (int k = 0; k < 10; ++k) {
       b.write(10 * kMss);
       while (b.sent != b.written) {
         b.send();
         b.now += kRoundTrip;
-        b.receive(b.segment(ack, 1, 1 + b.sent));
+        b.receive(b.timed(ack, 1, 1 + b.sent));
       }
     }
   }

@@ -19,7 +19,7 @@
 #include <span>
 #include <vector>
 
-#include "tcp/connection.h"
+#include "support/tcp_peer.h"
 
 namespace postern::perf {
 namespace {
@@ -55,15 +55,15 @@ class Connections {
   std::span<TcpConnection> all_;
 };
 
-class Bench {
+class Bench : public test::TcpPeer {
  public:
   Bench(uint32_t count, uint32_t prefetch)
-      : pool_(4096),
+      : TcpPeer({kIss, kIrs}, 4096),
         connections_(count),
         all_(connections_.all()),
         in_row_(count < kInRow ? kInRow : 1),
         prefetch_(prefetch) {
-    config_.initial_window = 4 * kInRow;
+    config.initial_window = 4 * kInRow;
     order_.resize(count);
     std::iota(order_.begin(), order_.end(), 0U);
     std::shuffle(order_.begin(), order_.end(), std::mt19937(1));
@@ -82,8 +82,8 @@ class Bench {
   // Data in order.
   double receive_data() {
     const uint32_t begin = received_;
-    const double ns = timed(in_row_, [&](TcpConnection& tcp, uint32_t k) {
-      const TcpSegment s = segment(ack, begin + k * kMss, sent_, kMss);
+    const double ns = measured(in_row_, [&](TcpConnection& tcp, uint32_t k) {
+      const TcpSegment s = timed(ack, begin + k * kMss, sent_, kMss);
       if (!tcp.on_segment(context(), s).accept_data) std::abort();
       (void)tcp.take_events();
     });
@@ -95,7 +95,7 @@ class Bench {
   // Segments of a full MSS, each of a call of its own.
   double send_data() {
     write(in_row_ * kMss);
-    const double ns = timed(in_row_, [this](TcpConnection& tcp, uint32_t) {
+    const double ns = measured(in_row_, [this](TcpConnection& tcp, uint32_t) {
       if (!tcp.next_segment(context(), out_) || out_.length != kMss) std::abort();
     });
     acknowledge(in_row_ * kMss);
@@ -106,10 +106,10 @@ class Bench {
   double receive_ack() {
     write(2 * in_row_ * kMss);
     for (TcpConnection& tcp : all_) drain(tcp);
-    now_ += 10ms;
+    now += 10ms;
     const uint32_t begin = sent_;
-    const double ns = timed(in_row_, [&](TcpConnection& tcp, uint32_t k) {
-      const TcpSegment s = segment(ack, received_, begin + 2 * (k + 1) * kMss);
+    const double ns = measured(in_row_, [&](TcpConnection& tcp, uint32_t k) {
+      const TcpSegment s = timed(ack, received_, begin + 2 * (k + 1) * kMss);
       if (tcp.on_segment(context(), s).drop != Drop::none) std::abort();
       (void)tcp.take_events();
     });
@@ -121,12 +121,13 @@ class Bench {
   // The delayed ACK falls due: once for each connection.
   double timer() {
     for (TcpConnection& tcp : all_) {
-      (void)tcp.on_segment(context(), segment(ack, received_, sent_, 100));
+      (void)tcp.on_segment(context(), timed(ack, received_, sent_, 100));
       drain(tcp);
     }
     received_ += 100;
-    now_ += 50ms;
-    const double ns = timed(1, [this](TcpConnection& tcp, uint32_t) { tcp.on_timer(context()); });
+    now += 50ms;
+    const double ns =
+        measured(1, [this](TcpConnection& tcp, uint32_t) { tcp.on_timer(context()); });
     for (const TcpConnection& tcp : all_) {
       if (!tcp.wants_output()) std::abort();  // the ACK
     }
@@ -135,36 +136,10 @@ class Bench {
   }
 
  private:
-  TcpContext& context() {
-    ctx_ = TcpContext{};
-    ctx_.now = now_;
-    ctx_.config = &config_;
-    ctx_.counters = &counters_;
-    ctx_.isn = kIss;
-    ctx_.receive_room = 1 << 24;
-    ctx_.ranges = &pool_;
-    return ctx_;
-  }
-  TcpSegment segment(uint8_t flags, uint32_t seq, uint32_t acked = 0, uint32_t length = 0) const {
-    TcpSegment s;
-    s.flags = flags;
-    s.seq = kIrs + seq;
-    s.ack = (flags & ack) != 0 ? kIss + acked : 0;
-    s.length = length;
-    s.window = 65535;
-    s.has_timestamps = true;
-    s.ts_value = static_cast<uint32_t>(now_.time_since_epoch() / 1ms);
-    s.ts_echo = s.ts_value;
-    return s;
-  }
   void open(TcpConnection& tcp) {
-    TcpSegment s = segment(syn, 0);
-    s.has_mss = s.sack_permitted = s.has_window_scale = true;
-    s.mss = 1460;
-    s.window_scale = 7;
-    tcp.open_passive(context(), s, 1460);
+    tcp.open_passive(context(), full_syn(), 1460);
     drain(tcp);
-    (void)tcp.on_segment(context(), segment(ack, 1, 1));
+    (void)tcp.on_segment(context(), timed(ack, 1, 1));
     (void)tcp.set_option(context(), TcpOption::quick_ack, 0);
     drain(tcp);
   }
@@ -179,23 +154,23 @@ class Bench {
       tcp.on_consumed(context(), tcp.rx_tail());
       drain(tcp);
     }
-    now_ += 1ms;
+    now += 1ms;
   }
   void write(uint32_t bytes) {
     for (TcpConnection& tcp : all_) tcp.on_send(context(), bytes, false);
   }
   void acknowledge(uint32_t bytes) {
-    now_ += 10ms;
+    now += 10ms;
     sent_ += bytes;
     for (TcpConnection& tcp : all_) {
-      (void)tcp.on_segment(context(), segment(ack, received_, sent_));
+      (void)tcp.on_segment(context(), timed(ack, received_, sent_));
       drain(tcp);
     }
   }
 
   // Nanoseconds of an operation: `in_row` of them for each connection, in random order.
   template <class Operation>
-  double timed(uint32_t in_row, Operation&& operation) {
+  double measured(uint32_t in_row, Operation&& operation) {
     const uint64_t begin = ticks();
     for (size_t i = 0; i < order_.size(); ++i) {
       if (prefetch_ != 0 && i % prefetch_ == 0) fetch(i);
@@ -235,17 +210,12 @@ class Bench {
     return static_cast<double>(least);
   }
 
-  TcpConfig config_;
-  Counters counters_;
-  TcpRangePool pool_;
-  TcpContext ctx_;
   TcpSegment out_;
   Connections connections_;
   std::span<TcpConnection> all_;
   std::vector<uint32_t> order_;
   uint32_t in_row_;
   uint32_t prefetch_;
-  Time now_{Duration(100s)};
   uint32_t received_ = 1;  // of every connection
   uint32_t sent_ = 1;
   double ns_per_tick_ = measure_tick();

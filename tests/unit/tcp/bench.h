@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "tcp/connection.h"
+#include "support/tcp_peer.h"
 
 namespace postern {
 
@@ -21,29 +21,15 @@ MATCHER_P(HasSeq, seq, "") { return arg.seq == kIss + seq; }
 MATCHER_P(HasAck, ack, "") { return arg.ack == kIrs + ack; }
 MATCHER_P(HasLength, length, "") { return arg.length == length; }
 
-class Bench {
+class Bench : public test::TcpPeer {
  public:
-  Bench() {
+  Bench() : TcpPeer({kIss, kIrs}, 256) {
     config.timestamps = false;
     config.time_wait = 60s;
   }
 
-  TcpContext& context() {
-    ctx_ = TcpContext{};
-    ctx_.now = now;
-    ctx_.config = &config;
-    ctx_.counters = &counters;
-    ctx_.isn = kIss;
-    ctx_.receive_room = 1 << 24;
-    ctx_.ranges = &pool;
-    return ctx_;
-  }
-  TcpSegment segment(uint8_t flags, uint32_t seq, uint32_t ack_number = 0, uint32_t length = 0) {
-    TcpSegment s;
-    s.flags = flags;
-    s.seq = kIrs + seq;
-    s.ack = (flags & ack) != 0 ? kIss + ack_number : 0;
-    s.length = length;
+  TcpSegment segment(uint8_t flags, uint32_t seq, uint32_t acked = 0, uint32_t length = 0) {
+    TcpSegment s = TcpPeer::segment(flags, seq, acked, length);
     s.window = 10000;
     if ((flags & syn) != 0) {
       s.has_mss = true;
@@ -125,15 +111,8 @@ class Bench {
     ASSERT_EQ(tcp.state(), state);
   }
 
-  TcpConfig config;
-  Counters counters;
-  TcpRangePool pool{256};
   TcpConnection tcp;
-  Time now{Duration(100s)};
   std::vector<TcpSegment> sent_in_passing;
-
- private:
-  TcpContext ctx_;
 };
 
 }  // namespace postern
