@@ -148,8 +148,9 @@ StackCore::StackCore(const StackConfig& config)
 }
 
 void StackCore::set_now(Time now) noexcept {
+  if (now == now_) return;
   now_ = now;
-  ctx_.now = now;
+  ctx_.set_now(now);
 }
 
 void StackCore::set_routes(const RouteTable* routes) noexcept {

@@ -323,17 +323,19 @@ class StackCore {
   void withdraw_listener(Listener& listener) noexcept;
   [[nodiscard]] uint32_t listener_of(const ParsedPacket& syn) const noexcept;
 
-  Drop tcp_unmatched(const RxPacket& packet, const ParsedPacket& parsed,
-                     const TcpSegment& segment) noexcept;
-  Drop tcp_reopen(TcpSocket& old, const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
-  void events_before_data(TcpSocket& socket) noexcept;
+  [[gnu::noinline]] Drop tcp_unmatched(const RxPacket& packet, const ParsedPacket& parsed,
+                                       const TcpSegment& segment) noexcept;
+  [[gnu::noinline]] Drop tcp_reopen(TcpSocket& old, const ParsedPacket& parsed,
+                                    const TcpSegment& segment) noexcept;
+  [[gnu::noinline]] void events_before_data(TcpSocket& socket) noexcept;
   [[nodiscard]] uint16_t app_of_listener(const TcpSocket& socket) const noexcept;
   void tcp_reset(const ParsedPacket& parsed, const TcpSegment& segment) noexcept;
   void settle(TcpSocket& socket) noexcept;
   void settle_batch() noexcept;
   void note_time_wait(TcpSocket& socket) noexcept;
   void on_tcp_events(TcpSocket& socket, uint16_t events) noexcept;
-  void on_connected(TcpSocket& socket) noexcept;
+  [[gnu::noinline]] void on_rare_events(TcpSocket& socket, uint16_t events) noexcept;
+  [[gnu::noinline]] void on_connected(TcpSocket& socket) noexcept;
   void on_acked(TcpSocket& socket) noexcept;
   void on_finished(TcpSocket& socket) noexcept;
   void network_end(TcpSocket& socket) noexcept;
@@ -452,7 +454,7 @@ class StackCore {
   [[nodiscard]] bool udp_queue(UdpSocket& socket, const UdpSend& item) noexcept;
   void udp_lost(UdpSocket& socket, uint32_t record_bytes) noexcept;
   [[nodiscard]] int consume(Socket& socket, uint32_t rx_head) noexcept;
-  void discard_unread(TcpSocket& socket) noexcept;
+  [[gnu::noinline]] void discard_unread(TcpSocket& socket) noexcept;
 
   // ---- sockets.cc ----
   // nullptr: the handle is stale, or was never good.

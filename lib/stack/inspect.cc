@@ -137,7 +137,7 @@ bool StackCore::tcp_info(SocketRef ref, Time now, TcpInfo* out) const noexcept {
   const Socket* socket = find_socket(ref);
   if (socket == nullptr || socket->kind != SocketKind::tcp) return false;
   TcpContext ctx = ctx_;
-  ctx.now = now;
+  ctx.set_now(now);
   static_cast<const TcpSocket*>(socket)->tcp.info(ctx, *out);
   return true;
 }

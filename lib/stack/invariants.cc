@@ -44,7 +44,7 @@ void StackCore::check_invariants() const {
 void StackCore::check_connection(const TcpSocket& socket) const {
   const TcpConnection& tcp = socket.tcp;
   TcpContext ctx = ctx_;
-  ctx.now = now_;
+  ctx.set_now(now_);
   tcp.check_invariants(ctx);
   REQUIRE(!socket.in_batch);
   REQUIRE(!socket.in_flow_table || flows_.find(socket.key, key_of()) == tcp_.index_of(&socket));

@@ -44,9 +44,24 @@ uint32_t RxChain::locate(const ChunkPool& pool, uint32_t position) const noexcep
   return unit;
 }
 
+// A request that finds the chain empty: one small chunk holds it.
+void RxChain::begin(ChunkPool& pool, const std::byte* bytes, uint32_t length) noexcept {
+  const uint32_t unit = pool.allocate_small();
+  *pool.header(unit) = {0, ChunkPool::kSmallPayload, tail_, 1};
+  std::memcpy(pool.payload(unit), bytes, length);
+  first_ = write_ = last_ = unit;
+  announced_ = false;
+  last_start_ = tail_;
+  end_ = tail_ + ChunkPool::kSmallPayload;
+  stored_ = tail_ + length;
+}
+
 void RxChain::store(ChunkPool& pool, uint32_t position, const std::byte* bytes,
                     uint32_t length) noexcept {
   if (length == 0) return;
+  if (first_ == 0 && position == tail_ && length <= ChunkPool::kSmallPayload) {
+    return begin(pool, bytes, length);
+  }
   extend(pool, position + length);
   stored_ = seq_max(stored_, position + length);
   uint32_t unit = locate(pool, position);

@@ -60,6 +60,7 @@ class RxChain {
   static uint32_t units_for(uint32_t bytes) noexcept {
     return (bytes + ChunkPool::kSmallPayload - 1) / ChunkPool::kSmallPayload;
   }
+  void begin(ChunkPool& pool, const std::byte* bytes, uint32_t length) noexcept;
   void extend(ChunkPool& pool, uint32_t position) noexcept;
   [[nodiscard]] uint32_t locate(const ChunkPool& pool, uint32_t position) const noexcept;
   void drop_front(ChunkPool& pool) noexcept;

@@ -165,7 +165,9 @@ void StackCore::note_time_wait(TcpSocket& socket) noexcept {
 
 void StackCore::on_tcp_events(TcpSocket& socket, uint16_t events) noexcept {
   if ((events & tcp_event::acked) != 0) on_acked(socket);
-  if ((events & tcp_event::connected) != 0) on_connected(socket);
+  // Before data: it needs a place.
+  if ((events & tcp_event::connected) != 0) [[unlikely]]
+    on_connected(socket);
   if ((events & tcp_event::readable) != 0 && socket.owned && !socket.closed) {
     socket.rx.advance_tail(apps_[socket.app].pool, socket.tcp.rx_tail());
     // What came after SHUT_RD is discarded, once all that was told before has been read.
@@ -176,7 +178,10 @@ void StackCore::on_tcp_events(TcpSocket& socket, uint16_t events) noexcept {
     }
   }
   constexpr uint16_t kFrequent = tcp_event::acked | tcp_event::readable;
-  if ((events & ~kFrequent) == 0) return;
+  if ((events & ~kFrequent) != 0) on_rare_events(socket, events);
+}
+
+void StackCore::on_rare_events(TcpSocket& socket, uint16_t events) noexcept {
   if ((events & tcp_event::urgent) != 0) tell(socket, news::mark | news::urgent);
   if ((events & tcp_event::peer_fin) != 0) tell(socket, news::eof | news::urgent);
   if ((events & tcp_event::failed) != 0) tell_error(socket, socket.tcp.error());

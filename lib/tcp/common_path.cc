@@ -32,7 +32,7 @@ bool TcpConnection::fast_path(TcpContext& ctx, const TcpSegment& s, TcpInput& in
   if (flags_.keepalive) heard(ctx);
   update_window(s);
   if (acked != 0) {
-    if (acked == flight && sent_head_ == 0 && newest_.flags == 0 && !flags_.ecn) {
+    if (acked == flight && sent_head_ == 0 && newest_.flags == 0 && !flags_.ecn) [[likely]] {
       acknowledge_all(ctx);
     } else {
       process_acknowledgment(ctx, s, true);
@@ -45,7 +45,7 @@ bool TcpConnection::fast_path(TcpContext& ctx, const TcpSegment& s, TcpInput& in
 // All that is in flight is one range, never sent again, and has arrived.
 void TcpConnection::acknowledge_all(TcpContext& ctx) {
   const uint32_t bytes = snd_nxt_ - snd_una_;
-  const uint32_t took = to_us(ctx.now) - newest_.time;
+  const uint32_t took = ctx.now_us - newest_.time;
   Acked acked;
   acked.bytes = acked.delivered = bytes;
   acked.rtt_us = took == 0 ? 1 : took;
@@ -97,7 +97,7 @@ bool TcpConnection::send_plain(TcpContext& ctx, TcpSegment& out) {
   if (quick_acks_ != 0 && rcv_nxt_ != irs_ + 1) quick_acks_ = 0;
   ctx.counters->add(Counter::tcp_tx_segments);
   ctx.counters->add(Counter::tcp_tx_bytes, length);
-  if (flight == 0 && flags_.aging) progress_ms_ = to_ms(ctx.now);
+  if (flight == 0 && flags_.aging) progress_ms_ = ctx.now_ms;
   if (flight == 0 || timer_is(Timer::tail_probe) || timer_is(Timer::none)) arm_retransmit(ctx);
   flags_.output = false;
   set_limit(ctx, Limit::sender);

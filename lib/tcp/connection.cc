@@ -17,7 +17,7 @@ struct TcpLayout {
 
 void TcpConnection::on_send(TcpContext& ctx, uint32_t bytes, bool more) {
   if (flags_.fin_queued || state_ == TcpState::closed) return;
-  if (flags_.aging && snd_una_ == snd_end_) progress_ms_ = to_ms(ctx.now);
+  if (flags_.aging && snd_una_ == snd_end_) progress_ms_ = ctx.now_ms;
   snd_end_ += bytes;
   unusual_.more = more;
   flags_.output = true;
@@ -42,7 +42,7 @@ void TcpConnection::on_shutdown_write(TcpContext& ctx) {
   if (flags_.fin_queued || state_ == TcpState::closed) return;
   flags_.fin_queued = true;
   unusual_.more = false;
-  if (flags_.aging && snd_una_ == snd_end_) progress_ms_ = to_ms(ctx.now);
+  if (flags_.aging && snd_una_ == snd_end_) progress_ms_ = ctx.now_ms;
   if (state_ == TcpState::established) set_state(TcpState::fin_wait_1);
   if (state_ == TcpState::close_wait) set_state(TcpState::last_ack);
   flags_.output = true;
@@ -93,7 +93,7 @@ void TcpConnection::set_switch(TcpContext& ctx, TcpOption option, bool on) {
   if (option == TcpOption::cork) unusual_.cork = on;
   if (option == TcpOption::keepalive) {
     flags_.keepalive = on;
-    last_rx_ms_ = to_ms(ctx.now);
+    last_rx_ms_ = ctx.now_ms;
     probes_sent_ = 0;
     if (!flags_.ack_delayed) arm_idle(ctx);
   }
@@ -122,7 +122,7 @@ bool TcpConnection::set_number(TcpContext& ctx, TcpOption option, uint32_t value
     case TcpOption::user_timeout:
       if (!take(user_timeout_ms_, 0, INT32_MAX)) return false;
       flags_.aging = value != 0 || retries_ != 0;
-      progress_ms_ = to_ms(ctx.now);
+      progress_ms_ = ctx.now_ms;
       if (timer_is(Timer::rto) || timer_is(Timer::persist)) arm_retransmit(ctx);
       return true;
     case TcpOption::pacing_rate:

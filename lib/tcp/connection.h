@@ -197,13 +197,13 @@ class TcpConnection : TcpConnectionParts {
   // Nothing was sent for so long that it may be longer than the RTO.
   bool was_idle(const TcpContext& ctx) const {
     return newest_.sends != 0 &&
-           std::chrono::microseconds(to_us(ctx.now) - newest_.time) >= ctx.config->rto_min;
+           std::chrono::microseconds(ctx.now_us - newest_.time) >= ctx.config->rto_min;
   }
   void restart_after_idle(TcpContext& ctx);
   void stamp(const TcpContext& ctx, TcpSegment& out) const {
     if (!flags_.timestamps) return;
     out.has_timestamps = true;
-    out.ts_value = to_ms(ctx.now) + ts_offset_;
+    out.ts_value = ctx.now_ms + ts_offset_;
     out.ts_echo = ts_recent_;
   }
   // Whatever is sent acknowledges. A SYN-ACK leaves the timers to the handshake.
@@ -358,7 +358,6 @@ class TcpConnection : TcpConnectionParts {
   static uint64_t nanoseconds(Time t) {
     return static_cast<uint64_t>(t.time_since_epoch().count());
   }
-  static uint32_t to_us(Time t) { return static_cast<uint32_t>(nanoseconds(t) / 1000); }
   static uint32_t to_ms(Time t) { return static_cast<uint32_t>(nanoseconds(t) / 1000000); }
   // RFC 7323 5.5: ts_recent_ ages in units of 1.6 days.
   static uint8_t age_stamp(Time t) { return static_cast<uint8_t>(nanoseconds(t) >> 47); }

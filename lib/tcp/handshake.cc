@@ -29,7 +29,7 @@ void TcpConnection::open_cookie(TcpContext& ctx, const TcpSegment& syn, uint16_t
   cookie_ = true;
   snd_nxt_ = iss_ + 1;
   rcv_adv_ = rcv_nxt_ + syn_window(ctx);
-  newest_ = TcpRange{iss_, iss_ + 1, to_us(ctx.now), TcpRange::kResent};
+  newest_ = TcpRange{iss_, iss_ + 1, ctx.now_us, TcpRange::kResent};
   arm(Timer::syn, ctx.now + rto(ctx));
 }
 
@@ -67,7 +67,7 @@ void TcpConnection::open(TcpContext& ctx, uint16_t mss) {
   flags_.rcv_scale = window_scaling_ ? scale : 0;
   receive_buffer_ = receive_buffer_ < least_buffer() ? least_buffer() : receive_buffer_;
   quick_acks_ = kQuickAcks;
-  last_rx_ms_ = progress_ms_ = to_ms(ctx.now);
+  last_rx_ms_ = progress_ms_ = ctx.now_ms;
   set_send_mss();
   cwnd_ = initial_window(mss_, ctx.config->initial_window);
   unusual_.syn_now = flags_.output = true;
@@ -143,7 +143,7 @@ TcpInput TcpConnection::on_segment_syn_sent(TcpContext& ctx, const TcpSegment& s
 void TcpConnection::establish(TcpContext& ctx, const TcpSegment& s) {
   const bool resent = newest_.has(TcpRange::kResent);
   if (!resent) {
-    const uint32_t rtt = to_us(ctx.now) - newest_.time;
+    const uint32_t rtt = ctx.now_us - newest_.time;
     sample_rtt(rtt == 0 ? 1 : rtt);
   } else if (flags_.timestamps && s.has_timestamps && s.ts_echo != 0) {
     sample_rtt_from_echo(ctx, s.ts_echo);
@@ -157,8 +157,8 @@ void TcpConnection::establish(TcpContext& ctx, const TcpSegment& s) {
   unusual_.syn_now = false;
   backoff_ = retries_ = 0;
   flags_.aging = user_timeout_ms_ != 0;
-  progress_ms_ = limit_since_ms_ = to_ms(ctx.now);
-  tune_since_us_ = round_start_us_ = to_us(ctx.now);
+  progress_ms_ = limit_since_ms_ = ctx.now_ms;
+  tune_since_us_ = round_start_us_ = ctx.now_us;
   round_end_ = snd_una_;
   arm(Timer::none, kNever);
   set_state(flags_.fin_queued ? TcpState::fin_wait_1 : TcpState::established);

@@ -23,7 +23,7 @@ uint32_t TcpConnection::pipe() const {
 
 // New data [left, right) goes out now. What goes out in one turn is one range.
 void TcpConnection::append_range(TcpContext& ctx, uint32_t left, uint32_t right) {
-  const uint32_t now = to_us(ctx.now);
+  const uint32_t now = ctx.now_us;
   if (newest_.left == newest_.right) {
     newest_ = TcpRange{left, right, now, 0, 1};
     return;
@@ -99,7 +99,7 @@ void TcpConnection::count_delivered(TcpContext& ctx, const TcpRange& r, uint32_t
   acked.delivered += right - r.left;
   if (!r.has(TcpRange::kResent)) {
     if (acked.rtt_us == 0) {
-      acked.rtt_us = to_us(ctx.now) - r.time;
+      acked.rtt_us = ctx.now_us - r.time;
       if (acked.rtt_us == 0) acked.rtt_us = 1;
     }
     acked.original = true;

@@ -20,7 +20,7 @@ TcpConnection::Limit TcpConnection::limit_now() const {
 }
 
 void TcpConnection::change_limit(const TcpContext& ctx, Limit limit) {
-  const uint32_t now = to_ms(ctx.now);
+  const uint32_t now = ctx.now_ms;
   const uint32_t lasted = now - limit_since_ms_;
   limited_ms_[static_cast<int>(flags_.limit)] += lasted;
   if (send_buffer_full_) send_buffer_full_ms_ += lasted;
@@ -33,7 +33,7 @@ void TcpConnection::change_limit(const TcpContext& ctx, Limit limit) {
 // What was in flight when the round began is acknowledged. A rate that the application limited says
 // what it asked for, not what the path can do: it is told only if it is the higher one.
 void TcpConnection::end_round(const TcpContext& ctx) {
-  const uint32_t now = to_us(ctx.now);
+  const uint32_t now = ctx.now_us;
   const uint32_t bytes = delivered_ - round_delivered_;
   const uint32_t us = now - round_start_us_;
   if (us != 0 && bytes != 0 &&
@@ -65,7 +65,7 @@ void TcpConnection::fill_rates(const TcpContext&, TcpInfo& out) const {
 }
 
 void TcpConnection::fill_times(const TcpContext& ctx, TcpInfo& out) const {
-  const uint32_t lasted = synchronized() ? to_ms(ctx.now) - limit_since_ms_ : 0;
+  const uint32_t lasted = synchronized() ? ctx.now_ms - limit_since_ms_ : 0;
   const auto total = [&](Limit limit) {
     return limited_ms_[static_cast<int>(limit)] + (flags_.limit == limit ? lasted : 0);
   };

@@ -12,7 +12,8 @@ TcpInput TcpConnection::on_segment(TcpContext& ctx, const TcpSegment& s) {
   // Every return is of `in`, so that it is built in the caller's place: to copy what was just
   // written word by word waits until the words have left the store buffer.
   TcpInput in;
-  if (state_ == TcpState::established && fast_path(ctx, s, in)) return in;
+  if (state_ == TcpState::established && fast_path(ctx, s, in)) [[likely]]
+    return in;
   switch (state_) {
     case TcpState::closed:
     case TcpState::listen:
@@ -312,7 +313,7 @@ void TcpConnection::echo_exactly(const TcpSegment& s) {
 
 // The peer is alive.
 void TcpConnection::heard(TcpContext& ctx) {
-  last_rx_ms_ = to_ms(ctx.now);
+  last_rx_ms_ = ctx.now_ms;
   if (probes_sent_ == 0) return;
   probes_sent_ = 0;
   if (!flags_.ack_delayed) arm_idle(ctx);
@@ -331,7 +332,7 @@ void TcpConnection::answer_unacceptable(TcpContext& ctx, const TcpSegment& s) {
 // RFC 5961 7: a budget per connection, so that one peer learns nothing about another; its size is
 // random, so that this peer learns nothing either.
 void TcpConnection::challenge(TcpContext& ctx) {
-  const uint32_t now = to_ms(ctx.now);
+  const uint32_t now = ctx.now_ms;
   if (challenges_left_ == 0 && now - challenge_ms_ < 1000) return;
   if (now - challenge_ms_ >= 1000) {
     challenge_ms_ = now;

@@ -97,7 +97,7 @@ void TcpConnection::build_syn(TcpContext& ctx, TcpSegment& out) {
     rcv_adv_ = edge;
   }
   out.retransmission = again;
-  newest_ = TcpRange{iss_, iss_ + 1, to_us(ctx.now)};
+  newest_ = TcpRange{iss_, iss_ + 1, ctx.now_us};
   if (again) {
     newest_.flags = TcpRange::kResent;
     ctx.counters->add(Counter::tcp_retransmits);
@@ -201,10 +201,10 @@ void TcpConnection::resend(TcpContext& ctx, TcpRange& r) {
   if (r.has(TcpRange::kProbe)) resend_path_probe(ctx, r);
   r.flags |= TcpRange::kResent;
   if (r.sends < 255) ++r.sends;
-  r.time = to_us(ctx.now);
+  r.time = ctx.now_us;
   if (flags_.undo && undo_pending_ < 255) ++undo_pending_;
   if (flags_.undo && resent_ts_ == 0) {
-    resent_ts_ = to_ms(ctx.now) + ts_offset_;
+    resent_ts_ = ctx.now_ms + ts_offset_;
     if (resent_ts_ == 0) resent_ts_ = 1;
   }
   ++total_resent_;
@@ -242,7 +242,7 @@ bool TcpConnection::send_new(TcpContext& ctx, TcpSegment& out) {
   if (probe) {
     probed_tail(ctx, false);
   } else if (snd_una_ == left) {
-    if (flags_.aging) progress_ms_ = to_ms(ctx.now);
+    if (flags_.aging) progress_ms_ = ctx.now_ms;
     arm_retransmit(ctx);
   } else if (timer_is(Timer::tail_probe) || timer_is(Timer::none)) {
     arm_retransmit(ctx);
@@ -288,7 +288,7 @@ bool TcpConnection::partial_may_go() const {
 
 // RFC 5681 4.1.
 void TcpConnection::restart_after_idle(TcpContext& ctx) {
-  const uint32_t idle_us = to_us(ctx.now) - newest_.time;
+  const uint32_t idle_us = ctx.now_us - newest_.time;
   if (idle_us < std::chrono::duration_cast<std::chrono::microseconds>(rto(ctx)).count()) {
     return;
   }

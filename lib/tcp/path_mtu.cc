@@ -35,7 +35,7 @@ void TcpConnection::on_path_mtu(TcpContext& ctx, uint16_t mss) {
 
 void TcpConnection::lower_path_mss(const TcpContext& ctx, uint16_t mss) {
   path_mss_ = mss < ctx.config->mss_min ? ctx.config->mss_min : mss;
-  path_judged_ms_ = to_ms(ctx.now);
+  path_judged_ms_ = ctx.now_ms;
   set_path_probe(PathProbe::off);
   set_send_mss();
 }
@@ -74,7 +74,7 @@ void TcpConnection::search_path_mtu(const TcpContext& ctx) {
   if (path_probe_ != PathProbe::off) judge_path_probe(ctx);
   const uint16_t largest = largest_path_mss();
   if (path_mss_ >= largest || path_probe_ != PathProbe::off) return;
-  const uint32_t waited = to_ms(ctx.now) - path_judged_ms_;
+  const uint32_t waited = ctx.now_ms - path_judged_ms_;
   if (search_high_ - path_mss_ <= kCloseEnough && !path_told_) {
     if (waited < kPathLifeMs) return;
     search_high_ = largest + 1U;
@@ -103,9 +103,9 @@ void TcpConnection::judge_path_probe(const TcpContext& ctx) {
   if (path_probe_ == PathProbe::sent) {
     path_mss_ = probe_mss_;
     set_send_mss();
-    path_judged_ms_ = to_ms(ctx.now) - kProbePauseMs;  // the next one at once
+    path_judged_ms_ = ctx.now_ms - kProbePauseMs;  // the next one at once
   } else if (path_probe_ == PathProbe::wanted) {
-    path_judged_ms_ = to_ms(ctx.now);  // there was not enough to send
+    path_judged_ms_ = ctx.now_ms;  // there was not enough to send
   }
   set_path_probe(PathProbe::off);
 }
@@ -154,13 +154,13 @@ uint32_t TcpConnection::lost_path_probe(const TcpContext& ctx) {
 bool TcpConnection::path_probe_alone_lost(const TcpContext& ctx) {
   if (path_probe_ != PathProbe::sent && path_probe_ != PathProbe::lost) return false;
   if (lost_path_probe(ctx) != lost_bytes_) {
-    path_judged_ms_ = to_ms(ctx.now);
+    path_judged_ms_ = ctx.now_ms;
     set_path_probe(PathProbe::off);
     return false;
   }
   if (path_probe_ == PathProbe::sent) {
     search_high_ = probe_mss_;
-    path_judged_ms_ = to_ms(ctx.now);
+    path_judged_ms_ = ctx.now_ms;
     set_path_probe(PathProbe::lost);
   }
   return true;
@@ -170,7 +170,7 @@ bool TcpConnection::path_probe_alone_lost(const TcpContext& ctx) {
 void TcpConnection::resend_path_probe(const TcpContext& ctx, TcpRange& r) {
   unmark(r, TcpRange::kProbe);
   if (path_probe_ != PathProbe::sent) return;
-  path_judged_ms_ = to_ms(ctx.now);
+  path_judged_ms_ = ctx.now_ms;
   set_path_probe(PathProbe::off);
 }
 
@@ -187,7 +187,7 @@ void TcpConnection::refuse_path_probe(TcpContext& ctx, uint16_t mss) {
   search_high_ = mss + 1U;
   probe_mss_ = mss;
   path_told_ = mss > path_mss_;
-  path_judged_ms_ = to_ms(ctx.now);
+  path_judged_ms_ = ctx.now_ms;
   set_path_probe(PathProbe::lost);
   flags_.output = true;
 }

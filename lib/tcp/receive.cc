@@ -44,7 +44,7 @@ uint16_t TcpConnection::select_window(TcpContext& ctx) {
 // round trip that the new window needs to reach it. Bounded by the configuration, and by half of
 // the memory that is free, so that one connection does not promise away what others need.
 void TcpConnection::tune_receive_buffer(const TcpContext& ctx, uint32_t rx_head) {
-  const uint32_t now = to_us(ctx.now);
+  const uint32_t now = ctx.now_us;
   if (srtt_ == 0 || now - tune_since_us_ < (srtt_ >> 3)) return;
   const uint32_t read = rx_head - tune_from_;
   tune_since_us_ = now;

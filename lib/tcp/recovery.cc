@@ -69,7 +69,7 @@ void TcpConnection::take_cumulative(TcpContext& ctx, const TcpSegment& s, Acked&
 
 // Forward progress: RFC 6298 5.3, the retries start over.
 void TcpConnection::progressed(const TcpContext& ctx) {
-  progress_ms_ = to_ms(ctx.now);
+  progress_ms_ = ctx.now_ms;
   retries_ = backoff_ = soft_error_ = 0;
   flags_.aging = user_timeout_ms_ != 0;
 }
@@ -133,12 +133,12 @@ void TcpConnection::rack_update(const TcpContext& ctx, const TcpSegment& s, cons
                                 bool was_calm) {
   if (was_calm) rack_valid_ = false;
   if (!acked.newest_valid) return;
-  const uint32_t now = to_us(ctx.now);
+  const uint32_t now = ctx.now_us;
   const uint32_t rtt = now - acked.newest_time;
   if (acked.newest_resent) {
     // Is it the original that was acknowledged? Then it says nothing about the retransmission.
     if (rtt < min_rtt_) return;
-    const uint32_t sent_ms = to_ms(ctx.now) - (rtt + 999) / 1000 + ts_offset_;
+    const uint32_t sent_ms = ctx.now_ms - (rtt + 999) / 1000 + ts_offset_;
     if (flags_.timestamps && s.has_timestamps && static_cast<int32_t>(s.ts_echo - sent_ms) < 0)
       return;
   }
@@ -168,7 +168,7 @@ void TcpConnection::rack_detect(TcpContext& ctx) {
     if (timer_is(Timer::reorder)) arm_retransmit(ctx);
     return;
   }
-  const uint32_t now = to_us(ctx.now);
+  const uint32_t now = ctx.now_us;
   const uint32_t patience = rack_rtt_ + rack_window();
   const uint32_t arrived = now - rack_time_;
   uint32_t longest = 0;
@@ -259,7 +259,7 @@ void TcpConnection::mark_all_lost(TcpContext& ctx) {
 // ---- the rate ----
 
 CongestionView TcpConnection::congestion_view(const TcpContext& ctx, uint32_t flight) {
-  return CongestionView{cwnd_,    ssthresh_, scratch_, mss_,   to_us(ctx.now),       srtt_ >> 3,
+  return CongestionView{cwnd_,    ssthresh_, scratch_, mss_,   ctx.now_us,           srtt_ >> 3,
                         min_rtt_, snd_una_,  snd_nxt_, flight, max_pacing_rate_ != 0};
 }
 

@@ -17,7 +17,7 @@ bool TcpConnection::send_tail_probe(TcpContext& ctx, TcpSegment& out) {
   const uint32_t most = (rest == 0 ? mss_ : rest) + fin;
   if (newest_.size() > most && split_range(ctx, 0, newest_.right - most) == 0) {
     // Without a node it cannot be told apart: the timeout, when it would have been.
-    const Duration waited = microseconds(to_us(ctx.now) - newest_.time);
+    const Duration waited = microseconds(ctx.now_us - newest_.time);
     const Duration whole = rto(ctx);
     arm(Timer::rto, deadline(ctx, whole > waited ? whole - waited : Duration{}));
     return false;

@@ -25,7 +25,7 @@ void TcpConnection::sample_rtt(uint32_t rtt_us) {
 
 // RFC 7323 4.1: the echo of our clock, to the millisecond.
 void TcpConnection::sample_rtt_from_echo(const TcpContext& ctx, uint32_t echo) {
-  const uint32_t ms = to_ms(ctx.now) + ts_offset_ - echo;
+  const uint32_t ms = ctx.now_ms + ts_offset_ - echo;
   if (ms > 600'000) return;  // not an echo of ours
   sample_rtt(ms == 0 ? 1000 : ms * 1000);
 }
@@ -96,7 +96,7 @@ void TcpConnection::arm_retransmit(TcpContext& ctx) {
 Time TcpConnection::deadline(const TcpContext& ctx, Duration timeout) const {
   Time at = ctx.now + timeout;
   if (user_timeout_ms_ != 0) {
-    const uint32_t waited = to_ms(ctx.now) - progress_ms_;
+    const uint32_t waited = ctx.now_ms - progress_ms_;
     const uint32_t left = waited < user_timeout_ms_ ? user_timeout_ms_ - waited : 0;
     const Time limit = ctx.now + std::chrono::milliseconds(left);
     if (limit < at) at = limit;
@@ -113,7 +113,7 @@ void TcpConnection::arm_idle(TcpContext& ctx) {
   }
   ack_at_ = kNever;
   if (!flags_.keepalive || !synchronized()) return;
-  const uint32_t silent = to_ms(ctx.now) - last_rx_ms_;
+  const uint32_t silent = ctx.now_ms - last_rx_ms_;
   const auto wait = duration_cast<std::chrono::milliseconds>(
       probes_sent_ == 0 ? keepalive_idle(ctx)
                         : keepalive_interval(ctx) * probes_sent_ + keepalive_idle(ctx));
@@ -184,7 +184,7 @@ void TcpConnection::on_syn_timer(TcpContext& ctx) {
 }
 
 bool TcpConnection::patience_over(const TcpContext& ctx) const {
-  return user_timeout_ms_ != 0 && to_ms(ctx.now) - progress_ms_ >= user_timeout_ms_;
+  return user_timeout_ms_ != 0 && ctx.now_ms - progress_ms_ >= user_timeout_ms_;
 }
 
 // RFC 9293 3.8.3: R2 is reached.
@@ -262,7 +262,7 @@ void TcpConnection::on_keepalive(TcpContext& ctx) {
     ack_at_ = ctx.now + keepalive_idle(ctx);
     return;
   }
-  const auto silent = std::chrono::milliseconds(to_ms(ctx.now) - last_rx_ms_);
+  const auto silent = std::chrono::milliseconds(ctx.now_ms - last_rx_ms_);
   const Duration due = keepalive_idle(ctx) + keepalive_interval(ctx) * probes_sent_;
   if (silent < duration_cast<std::chrono::milliseconds>(due)) {
     arm_idle(ctx);

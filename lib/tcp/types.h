@@ -62,7 +62,17 @@ struct TcpConfig {
 
 // What the engine may use while it runs, handed to every call. One per worker.
 struct TcpContext {
+  // Sets the time of the calls that follow.
+  void set_now(Time t) noexcept {
+    const auto ns = static_cast<uint64_t>(t.time_since_epoch().count());
+    now = t;
+    now_us = static_cast<uint32_t>(ns / 1'000);
+    now_ms = static_cast<uint32_t>(ns / 1'000'000);
+  }
+
   Time now{};
+  uint32_t now_us = 0;  // the same in microseconds and milliseconds, as they are mostly asked for:
+  uint32_t now_ms = 0;  // divided once for all connections of a turn
   const TcpConfig* config = nullptr;
   Counters* counters = nullptr;
   uint32_t isn = 0;        // opens: initial sequence number for this 4-tuple, RFC 6528

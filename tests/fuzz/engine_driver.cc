@@ -45,7 +45,7 @@ class Driver {
  private:
   TcpContext context() {
     TcpContext ctx;
-    ctx.now = now_;
+    ctx.set_now(now_);
     ctx.config = &config_;
     ctx.counters = &counters_;
     ctx.random = random_ = random_ * 1664525 + 1013904223;

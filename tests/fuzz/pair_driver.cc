@@ -33,7 +33,7 @@ class End {
 
   TcpContext context(Time now) {
     TcpContext ctx;
-    ctx.now = now;
+    ctx.set_now(now);
     ctx.config = &config_;
     ctx.counters = &counters_;
     ctx.random = random_ = random_ * 1664525 + 1013904223;

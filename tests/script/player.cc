@@ -89,7 +89,7 @@ void Player::apply_settings() {
 
 TcpContext Player::context() {
   TcpContext ctx;
-  ctx.now = now_;
+  ctx.set_now(now_);
   ctx.config = &config_;
   ctx.counters = &counters_;
   ctx.isn = numbers_.isn();

@@ -25,7 +25,7 @@ Network::Network(uint64_t seed, const Options& options)
 TcpContext Network::context(int side) {
   End& e = ends_[side];
   TcpContext ctx;
-  ctx.now = now_;
+  ctx.set_now(now_);
   ctx.config = &e.config;
   ctx.counters = &e.counters;
   ctx.random = options_.scripted ? 0 : static_cast<uint32_t>(random_());

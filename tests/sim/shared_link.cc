@@ -68,7 +68,7 @@ class SharedLink {
 
 TcpContext SharedLink::context(Flow& flow) {
   TcpContext ctx;
-  ctx.now = now_;
+  ctx.set_now(now_);
   ctx.config = &config_;
   ctx.counters = &flow.counters;
   ctx.random = static_cast<uint32_t>(random_());

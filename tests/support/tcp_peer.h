@@ -17,7 +17,7 @@ class TcpPeer {
 
   TcpContext& context() {
     ctx_ = TcpContext{};
-    ctx_.now = now;
+    ctx_.set_now(now);
     ctx_.config = &config;
     ctx_.counters = &counters;
     ctx_.isn = numbers_.iss;
