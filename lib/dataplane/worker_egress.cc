@@ -97,6 +97,10 @@ void Worker::Impl::transmit(rte_mbuf* packet, uint16_t interface) noexcept {
   if (interface == stack.loop()) [[unlikely]]
     return loop(packet);
   if (tx_impairment.empty()) return send(packet, interface);
+  impair(packet, interface);
+}
+
+void Worker::Impl::impair(rte_mbuf* packet, uint16_t interface) noexcept {
   std::array<rte_mbuf*, 2 + Impairment::kHeld> out;
   const size_t n = tx_impairment[interface]->apply({&packet, 1}, out.data(), now, counters);
   for (size_t i = 0; i < n; ++i) send(out[i], interface);

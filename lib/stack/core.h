@@ -432,6 +432,8 @@ class StackCore {
   bool gather_payload(TcpSocket& socket, const TcpSegment& segment, TxFrame& frame) noexcept;
   uint32_t copy_payload(TcpSocket& socket, uint32_t position, uint32_t length, std::byte* out,
                         bool checksum) noexcept;
+  [[gnu::noinline]] uint32_t copy_pieces(TcpSocket& socket, uint32_t position, uint32_t length,
+                                         std::byte* out, bool checksum) noexcept;
 
   // ---- udp_output.cc ----
   [[nodiscard]] size_t udp_output(UdpSocket& socket, std::span<TxFrame> frames) noexcept;

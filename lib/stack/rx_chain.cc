@@ -56,12 +56,9 @@ void RxChain::begin(ChunkPool& pool, const std::byte* bytes, uint32_t length) no
   stored_ = tail_ + length;
 }
 
-void RxChain::store(ChunkPool& pool, uint32_t position, const std::byte* bytes,
-                    uint32_t length) noexcept {
+void RxChain::store_anywhere(ChunkPool& pool, uint32_t position, const std::byte* bytes,
+                             uint32_t length) noexcept {
   if (length == 0) return;
-  if (first_ == 0 && position == tail_ && length <= ChunkPool::kSmallPayload) {
-    return begin(pool, bytes, length);
-  }
   extend(pool, position + length);
   stored_ = seq_max(stored_, position + length);
   uint32_t unit = locate(pool, position);

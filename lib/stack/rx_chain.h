@@ -34,7 +34,13 @@ class RxChain {
   }
 
   // Copies `length` bytes to stream position `position` >= tail(). can_cover() was true.
-  void store(ChunkPool& pool, uint32_t position, const std::byte* bytes, uint32_t length) noexcept;
+  void store(ChunkPool& pool, uint32_t position, const std::byte* bytes, uint32_t length) noexcept {
+    if (first_ == 0 && position == tail_ && length - 1 < ChunkPool::kSmallPayload) {
+      begin(pool, bytes, length);
+    } else {
+      store_anywhere(pool, position, bytes, length);
+    }
+  }
   // Where the next `length` bytes in order go if the last chunk has room for them and nothing is
   // stored beyond tail(); else nullptr. advance_in_chunk() follows.
   [[nodiscard]] std::byte* next_in_chunk(const ChunkPool& pool, uint32_t length) const noexcept {
@@ -61,6 +67,8 @@ class RxChain {
     return (bytes + ChunkPool::kSmallPayload - 1) / ChunkPool::kSmallPayload;
   }
   void begin(ChunkPool& pool, const std::byte* bytes, uint32_t length) noexcept;
+  void store_anywhere(ChunkPool& pool, uint32_t position, const std::byte* bytes,
+                      uint32_t length) noexcept;
   void extend(ChunkPool& pool, uint32_t position) noexcept;
   [[nodiscard]] uint32_t locate(const ChunkPool& pool, uint32_t position) const noexcept;
   void drop_front(ChunkPool& pool) noexcept;

@@ -195,14 +195,21 @@ bool StackCore::gather_payload(TcpSocket& socket, const TcpSegment& segment,
 uint32_t StackCore::copy_payload(TcpSocket& socket, uint32_t position, uint32_t length,
                                  std::byte* out, bool checksum) noexcept {
   const std::byte* const memory = apps_[socket.app].memory().tx_pool;
-  TxQueue::Piece piece = socket.tx.at(extents_, position, length);
+  const TxQueue::Piece piece = socket.tx.at(extents_, position, length);
   if (piece.length == length) {
     if (checksum) return copy_and_checksum(out, memory + piece.offset, length);
     std::memcpy(out, memory + piece.offset, length);
     return 0;
   }
+  return copy_pieces(socket, position, length, out, checksum);
+}
+
+uint32_t StackCore::copy_pieces(TcpSocket& socket, uint32_t position, uint32_t length,
+                                std::byte* out, bool checksum) noexcept {
+  const std::byte* const memory = apps_[socket.app].memory().tx_pool;
   Checksum sum;
   for (;;) {
+    const TxQueue::Piece piece = socket.tx.at(extents_, position, length);
     if (checksum) {
       sum.copy(out, memory + piece.offset, piece.length);
     } else {
@@ -212,7 +219,6 @@ uint32_t StackCore::copy_payload(TcpSocket& socket, uint32_t position, uint32_t 
     if (length == 0) return sum.sum();
     position += piece.length;
     out += piece.length;
-    piece = socket.tx.at(extents_, position, length);
   }
 }
 

@@ -312,6 +312,7 @@ class TcpConnection : TcpConnectionParts {
   void arm(Timer timer, Time at);
   bool timer_is(Timer timer) const { return flags_.timer == timer; }
   void arm_retransmit(TcpContext& ctx);
+  [[gnu::noinline]] void arm_waiting(TcpContext& ctx);
   void arm_idle(TcpContext& ctx);
   Time deadline(const TcpContext& ctx, Duration timeout) const;
   Duration keepalive_idle(const TcpContext& ctx) const;

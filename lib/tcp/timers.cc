@@ -78,6 +78,10 @@ void TcpConnection::arm_retransmit(TcpContext& ctx) {
     }
     return;
   }
+  arm_waiting(ctx);
+}
+
+void TcpConnection::arm_waiting(TcpContext& ctx) {
   if (snd_end_ == snd_nxt_) {
     arm(Timer::none, kNever);
     return;
