@@ -134,6 +134,8 @@ class StackCore {
   static constexpr uint32_t kUdpReceiveLimit = 1 << 20;  // bytes, without SO_RCVBUF
   // Payload of a segment that the device cuts up: fits into a turn's frames of 2 KiB.
   static constexpr uint32_t kTsoBytes = (kTurn - 1) * 1920;
+  // Without: what the engine gives at once, to be cut up here (cut_output).
+  static constexpr uint32_t kCutBytes = 16 * 1024;
   static constexpr int kDetachTurn = 256;  // sockets closed per turn of a dying application
   static constexpr int kRecycleTurn = 64;  // TIME-WAITs cut short per turn
   static constexpr MacAddress kBroadcastMac{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};

@@ -32,7 +32,7 @@ uint16_t StackCore::path_mss(uint16_t interface, bool is_v6) const noexcept {
 }
 
 uint32_t StackCore::segment_burst(const TcpSocket& socket) const noexcept {
-  return interfaces_[socket.interface].offloads.tso ? kTsoBytes : socket.tcp.mss();
+  return interfaces_[socket.interface].offloads.tso ? kTsoBytes : kCutBytes;
 }
 
 // RFC 1191 6.3: what is known of the path holds for its next connection too.

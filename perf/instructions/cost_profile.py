@@ -11,12 +11,13 @@ PARTS = (
     ('whose packet: flow, socket, address', r'Flow|UdpTable|InterfaceTable|dispatch|receive_some|'
      r'check_link|ListenerTable|find_socket'),
     ('next hop: route, neighbor', r'RouteTable|NeighborTable|next_hop|udp_route|find_path'),
-    ('TCP: segments in', r'fast_path|on_segment|acknowledg|accept_in_order|sample_rtt|end_round|grow|'
+    ('TCP: segments in', r'StackCore::tcp_segment|fast_path|on_segment|acknowledg|accept_in_order|sample_rtt|end_round|grow|'
      r'take_cumulative|cubic|slow_start|tune_receive|update_window'),
-    ('TCP: segments out', r'next_segment|send_new|new_data_length|build|select_window|append_range|'
+    ('TCP: segments out', r'next_segment|send_plain|send_new|new_data_length|build|select_window|append_range|'
      r'restart_after_idle'),
     ('TCP: timers and the rest', r'TcpConnection|TimerWheel'),
-    ("application's rings: commands, events", r'WorkerApps|Channel|event|tell|publish|touched'),
+    ("application's rings: commands, events", r'WorkerApps|Channel|event|tell|publish|touched|'
+     r'Worker::turn'),
     ("application's memory: chunks, extents", r'RxChain|ChunkPool|TxQueue|TxExtent|copy_payload|memcpy|'
      r'memmove|memset|udp_deliver'),
     ('sockets', r'StackCore|Stack::|Slab'),
