@@ -120,7 +120,7 @@ void StackCore::build_tcp(TcpSocket& socket, const TcpSegment& segment, TxFrame&
   const bool software = by == L4Checksum::software;
   std::byte* const l4 = build_headers(socket, segment, frame);
   const uint32_t header = frame.l4_length;
-  const bool gather = interfaces_[socket.interface].offloads.gather;
+  const bool gather = link.offloads.gather;
   const uint32_t sum =
       segment.length == 0 || (gather && gather_payload(socket, segment, frame))
           ? 0
