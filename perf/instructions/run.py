@@ -100,7 +100,7 @@ def write_report(path, compiler, flavors, counted, directory):
     lines = ['# Instructions of the worker', '',
              f'Counted by callgrind over `net_ring` ({compiler}): the same on every run. '
              '[What a scenario is](../README.md#instructions). Made by `perf/instructions/run.py '
-             '--report`; below the table, where they go in a plain release.', '',
+             '--report`; below the table, where they go; a function has what the compiler put into it.', '',
              row('scenario', 'per', *flavors), '|---|---|' + '---|' * len(flavors)]
     for name in counted[first]:
         lines.append(row(f'`{name}`', UNITS.get(name, 'request'),
