@@ -55,7 +55,7 @@ void TcpConnection::acknowledge_all(TcpContext& ctx) {
   if (flags_.aging) progressed(ctx);
   sample_rtt(acked.rtt_us);
   delivered_ += bytes;
-  if (seq_ge(snd_una_, round_end_)) end_round(ctx);
+  if (seq_ge(snd_una_, round_end_)) end_round(ctx, newest_.time);
   if (flags_.cwnd_limited || bytes + mss_ >= cwnd_ / 2) grow(ctx, acked, bytes);
   if (snd_nxt_ != send_limit()) {
     arm_retransmit(ctx);

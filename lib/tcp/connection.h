@@ -337,7 +337,7 @@ class TcpConnection : TcpConnectionParts {
     if (flags_.limit != limit) change_limit(ctx, limit);
   }
   void change_limit(const TcpContext& ctx, Limit limit);
-  void end_round(const TcpContext& ctx);
+  void end_round(const TcpContext& ctx, uint32_t sent_us);
   void fill_rates(const TcpContext& ctx, TcpInfo& out) const;
   void fill_times(const TcpContext& ctx, TcpInfo& out) const;
 
@@ -422,25 +422,25 @@ class TcpConnection : TcpConnectionParts {
   uint8_t undo_pending_ = 0;  // retransmissions since the reduction, less those reported by DSACK
   Frto frto_ = Frto::off;
   PathProbe path_probe_ = PathProbe::off;
-  bool path_told_ = false;  // probe_mss_ is what ICMP said
-  bool syn_was_resent_ = false;
-  bool rack_round_valid_ = false;
-  bool rack_valid_ = false;        // rack_time_ and rack_end_ hold
-  bool tail_resent_ = false;       // the loss probe carried old data
-  bool reno_guard_ = false;        // RFC 6582 3.2 step 2
-  uint8_t echo_count_ = 0;         // of echo_ack_
-  uint8_t echo_marks_ = 0;         // bit by bit, the newest lowest: whether it was CE
-  bool ecn_reduced_ = false;       // cwnd was reduced for the window up to recovery_point_
-  bool fin_known_ = false;         // fin_seq_ holds
-  bool cookie_ = false;            // opened by a SYN cookie
-  bool urgent_out_ = false;        // urgent data is not acknowledged yet
-  bool urgent_in_ = false;         // the peer has sent some
-  bool window_scaling_ = false;    // negotiated
-  bool tune_buffer_ = false;       // receive_buffer_ follows the application
-  bool send_buffer_full_ = false;  // with Limit::sender: it cannot write
-  bool round_limited_ = false;     // by the application, in the round that runs
-  bool rate_limited_ = false;      // in the round of rate_bytes_
-  uint16_t sent_wraps_ = 0;        // of the stream position, 4 GiB each
+  bool path_told_ : 1 = false;  // probe_mss_ is what ICMP said
+  bool syn_was_resent_ : 1 = false;
+  bool rack_round_valid_ : 1 = false;
+  bool rack_valid_ : 1 = false;      // rack_time_ and rack_end_ hold
+  bool tail_resent_ : 1 = false;     // the loss probe carried old data
+  bool reno_guard_ : 1 = false;      // RFC 6582 3.2 step 2
+  uint8_t echo_count_ = 0;           // of echo_ack_
+  uint8_t echo_marks_ = 0;           // bit by bit, the newest lowest: whether it was CE
+  bool ecn_reduced_ : 1 = false;     // cwnd was reduced for the window up to recovery_point_
+  bool fin_known_ : 1 = false;       // fin_seq_ holds
+  bool cookie_ : 1 = false;          // opened by a SYN cookie
+  bool urgent_out_ : 1 = false;      // urgent data is not acknowledged yet
+  bool urgent_in_ : 1 = false;       // the peer has sent some
+  bool window_scaling_ : 1 = false;  // negotiated
+  bool tune_buffer_ : 1 = false;     // receive_buffer_ follows the application
+  bool send_buffer_full_ = false;    // with Limit::sender: it cannot write
+  bool round_limited_ = false;       // by the application, in the round that runs
+  bool rate_limited_ = false;        // in the round of rate_bytes_
+  uint16_t sent_wraps_ = 0;          // of the stream position, 4 GiB each
   uint16_t received_wraps_ = 0;
   uint16_t keep_idle_ = 0;      // seconds, option, 0: configured
   uint16_t keep_interval_ = 0;  // seconds, option, 0: configured
@@ -481,6 +481,7 @@ class TcpConnection : TcpConnectionParts {
   uint32_t delivered_ = 0;  // bytes, wraps
   uint32_t round_end_ = 0;
   uint32_t round_start_us_ = 0;
+  uint32_t round_sent_us_ = 0;  // when the newest of what had arrived by then was sent
   uint32_t round_delivered_ = 0;
   uint32_t rate_bytes_ = 0;
   uint32_t rate_us_ = 0;

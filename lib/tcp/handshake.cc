@@ -158,7 +158,7 @@ void TcpConnection::establish(TcpContext& ctx, const TcpSegment& s) {
   backoff_ = retries_ = 0;
   flags_.aging = user_timeout_ms_ != 0;
   progress_ms_ = limit_since_ms_ = ctx.now_ms;
-  tune_since_us_ = round_start_us_ = ctx.now_us;
+  tune_since_us_ = round_start_us_ = round_sent_us_ = ctx.now_us;
   round_end_ = snd_una_;
   arm(Timer::none, kNever);
   set_state(flags_.fin_queued ? TcpState::fin_wait_1 : TcpState::established);

@@ -31,11 +31,15 @@ void TcpConnection::change_limit(const TcpContext& ctx, Limit limit) {
 }
 
 // What was in flight when the round began is acknowledged. A rate that the application limited says
-// what it asked for, not what the path can do: it is told only if it is the higher one.
-void TcpConnection::end_round(const TcpContext& ctx) {
+// what it asked for, not what the path can do: it is told only if it is the higher one. ACKs that
+// arrive together make no path faster: the bytes took as long as it took to send them, at least
+// (draft-cheng-iccrg-delivery-rate-estimation). `sent_us`: when the newest of them was sent.
+void TcpConnection::end_round(const TcpContext& ctx, uint32_t sent_us) {
   const uint32_t now = ctx.now_us;
   const uint32_t bytes = delivered_ - round_delivered_;
-  const uint32_t us = now - round_start_us_;
+  const uint32_t arriving = now - round_start_us_;
+  const uint32_t sending = sent_us - round_sent_us_;
+  const uint32_t us = seq_gt(sending, arriving) ? sending : arriving;
   if (us != 0 && bytes != 0 &&
       (!round_limited_ || uint64_t{bytes} * rate_us_ >= uint64_t{rate_bytes_} * us)) {
     rate_bytes_ = bytes;
@@ -45,6 +49,7 @@ void TcpConnection::end_round(const TcpContext& ctx) {
   search_path_mtu(ctx);
   round_end_ = snd_nxt_;
   round_start_us_ = now;
+  round_sent_us_ = sent_us;
   round_delivered_ = delivered_;
   round_limited_ = flags_.limit == Limit::sender || flags_.limit == Limit::idle;
 }

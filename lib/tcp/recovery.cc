@@ -28,7 +28,9 @@ void TcpConnection::process_acknowledgment(TcpContext& ctx, const TcpSegment& s,
     sample_rtt_from_echo(ctx, s.ts_echo);
   }
   delivered_ += flags_.sack ? acked.delivered : acked.bytes;
-  if (acked.bytes != 0 && seq_ge(snd_una_, round_end_)) end_round(ctx);
+  if (acked.bytes != 0 && seq_ge(snd_una_, round_end_)) {
+    end_round(ctx, acked.newest_valid ? acked.newest_time : round_sent_us_);
+  }
   if (unusual_.tail_probed) check_tail_probe(ctx, s, acked);
   if (!calm || unusual_.loss_marks || acked.dsack || (acked.bytes == 0 && flight != 0)) {
     recover(ctx, s, acked, same_window, calm);

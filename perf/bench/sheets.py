@@ -4,6 +4,8 @@ are always compared within a round.
 """
 import functools
 import itertools
+import pathlib
+import re
 import statistics
 import subprocess
 import time
@@ -117,11 +119,35 @@ ECHO_CASES = [
 ]
 
 
+WORKER_ALONE = ("The worker alone: what its core could do at the cycles a packet that it needed (`postern stats "
+                "--stages`); where that is far above the rate, the core that generator and application "
+                "share is what bounds it.")
+
+
+def counter_hz():
+    """Of the time stamp counter, which is what a virtual machine calls its MHz."""
+    text = pathlib.Path("/proc/cpuinfo").read_text()
+    return float(re.search(r"^cpu MHz\s*: ([0-9.]+)", text, re.M).group(1)) * 1e6
+
+
+def with_worker(bench, run):
+    """A sample, and in it packets a second (the way that has more) of a worker that is never idle."""
+    def booked():
+        [worker] = bench.postern("stats", "--stages")
+        packets = max(worker["packets_in"], worker["packets_out"])
+        return packets, (worker["cycles_per_packet"] or 0) * packets
+    before = booked()
+    sample = run()
+    packets, cycles = (a - b for a, b in zip(booked(), before))
+    sample["worker_alone"] = counter_hz() * packets / cycles if cycles else 0
+    return sample
+
+
 class Echo(Sheet):
     name = "echo"
     title = "Against the bare link and the kernel"
     about = ("The kernel: veth, server and client on a core each, both spinning. The bare link: "
-             "`dpdk-testpmd` in 5tswap for UDP, the reflector for TCP.")
+             "`dpdk-testpmd` in 5tswap for UDP, the reflector for TCP. " + WORKER_ALONE)
 
     def __init__(self, bench):
         super().__init__(bench)
@@ -158,7 +184,7 @@ class Echo(Sheet):
                     continue
                 self.take(row, system, lambda build=build, sums=sums: b.posternd(
                     build=build, connections=1 << 17, checksums=sums),
-                    lambda c: b.hosted(c.load, c.v6, checksums=c.checksums),
+                    lambda c: with_worker(b, lambda: b.hosted(c.load, c.v6, checksums=c.checksums)),
                     lambda c, sums=sums: c.checksums == sums)
         self.take(row, "kernel", b.kernel, lambda c: b.kernel_client(c.kernel, c.v6),
                   lambda c: c.kernel)
@@ -176,7 +202,8 @@ class Echo(Sheet):
             ours = self.column((i, "postern"), figure)
             above = self.column((i, case.ceiling), figure)
             kernel = self.column((i, "kernel"), figure)
-            row = [case.title, spread(ours, form), spread(above, form),
+            alone = self.column((i, "postern"), "worker_alone") if figure == "rate" else []
+            row = [case.title, spread(ours, form), spread(alone, rate_text), spread(above, form),
                    spread(ratios(ours, above), ratio_text), spread(kernel, form),
                    spread(ratios(ours, kernel), ratio_text)]
             if self.bench.other:
@@ -198,7 +225,7 @@ class Echo(Sheet):
                 yield f"- {case.title}: {found}"
 
     def render(self):
-        head = ["", "Postern", "bare link", "ratio to it", "kernel", "ratio to it"]
+        head = ["", "Postern", "its worker alone", "bare link", "ratio to it", "kernel", "ratio to it"]
         if self.bench.other:
             head.append(f"ratio to {self.bench.o.against}")
         text = [table(head, self.rate_rows()), "", "Latency, microseconds, p50 / p99 / p99.9:", "",
@@ -215,21 +242,24 @@ class Receive(Sheet):
     title = "UDP received, one worker"
     about = ("64-byte frames as fast as the link takes them, to an application that reads them; "
              "beside it `dpdk-testpmd --forward-mode=rxonly`, which frees what it receives. Datagrams "
-             "that the application read; of testpmd, frames that it took off the link.")
+             "that the application read; of testpmd, frames that it took off the link. " + WORKER_ALONE)
     FLOOD = ["--mode", "udp-flood", "--size", 18, "--connections", 16]
 
     def measure(self):
         b = self.bench
         bare = with_server(b.testpmd_rxonly, lambda _: b.loadgen(
             self.FLOOD, ["--peer-mac", "02:00:00:00:00:01"]))
-        ours = with_server(b.posternd, lambda _: b.hosted([*self.FLOOD, "--port", SINK]))
+        ours = with_server(b.posternd, lambda _: with_worker(
+            b, lambda: b.hosted([*self.FLOOD, "--port", SINK])))
         self.samples.append({"bare": {"rate": bare["tx_pps"]},
-                             "postern": {"rate": ours["application"]["datagrams_in"]}})
+                             "postern": {"rate": ours["application"]["datagrams_in"],
+                                         "worker_alone": ours["worker_alone"]}})
 
     def render(self):
         ours, bare = self.column("postern", "rate"), self.column("bare", "rate")
-        return table(["", "Postern", "bare link", "ratio to it"], [
-            ["UDP received, 64 B frames", spread(ours, rate_text), spread(bare, rate_text),
+        return table(["", "Postern", "its worker alone", "bare link", "ratio to it"], [
+            ["UDP received, 64 B frames", spread(ours, rate_text),
+             spread(self.column("postern", "worker_alone"), rate_text), spread(bare, rate_text),
              spread(ratios(ours, bare), ratio_text)]]), {}
 
 

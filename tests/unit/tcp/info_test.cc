@@ -59,6 +59,22 @@ TEST(TcpInfo, DeliveryRateOfASlowApplicationSaysSo) {
   EXPECT_EQ(info(b).delivery_rate, 100'000U) << "a pause is no slow path";
 }
 
+TEST(TcpInfo, DeliveryRateIsNoHigherForAcksThatComeTogether) {
+  Bench b;
+  b.enter(S::established);
+  (void)b.receive(wide(b, 1));
+  for (int i = 0; i < 2; ++i) {  // 5000 bytes each 50 ms
+    b.tcp.on_send(b.context(), 5000, false);
+    b.send();
+    b.now += 50ms;
+  }
+  b.now += 50ms;
+  (void)b.receive(wide(b, 1 + 5000));
+  b.now += 1ms;
+  (void)b.receive(wide(b, 1 + 10000));
+  EXPECT_EQ(info(b).delivery_rate, 100'000U);
+}
+
 TEST(TcpInfo, Bytes) {
   Bench b;
   b.enter(S::established);
