@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import subprocess
+import time
 import zlib
 
 # In the order of need; what they depend on is added.
@@ -20,14 +21,29 @@ def cache():
                         pathlib.Path.home() / ".cache/postern-nic")
 
 
+class Missing(Exception):
+    """What the test needs is not to be had here."""
+
+
 def download(work):
     depends = subprocess.run(["apt-cache", "depends", "linux-image-amd64"], check=True, text=True,
                              capture_output=True).stdout
     package = re.search(r"Depends: (linux-image-\S+)", depends).group(1)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    subprocess.run(["apt-get", "-q", "download", package], cwd=work, check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(["apt-get", "-q", "-o", "Acquire::Retries=3", "download", package], cwd=work,
+                   check=True, stdout=subprocess.DEVNULL)
+
+
+def download_patiently(work):
+    """The lists may be missing or old, and a mirror or its name away for a minute."""
+    for _ in range(4):
+        try:
+            return download(work)
+        except (subprocess.CalledProcessError, AttributeError):
+            time.sleep(10)
+            subprocess.run(["apt-get", "-q", "update"], check=False, stdout=subprocess.DEVNULL)
+    raise Missing("the kernel of the guest: apt-get download linux-image-amd64 fails")
 
 
 def fetch():
@@ -35,11 +51,7 @@ def fetch():
     tree = cache() / "kernel"
     if not list(tree.glob("boot/vmlinuz-*")):
         work = cache() / "download"
-        try:
-            download(work)
-        except (subprocess.CalledProcessError, AttributeError):  # no package lists, or old ones
-            subprocess.run(["apt-get", "-q", "update"], check=False, stdout=subprocess.DEVNULL)
-            download(work)
+        download_patiently(work)
         shutil.rmtree(tree, ignore_errors=True)
         subprocess.run(["dpkg", "-x", next(work.glob("*.deb")), tree], check=True)
         shutil.rmtree(work)

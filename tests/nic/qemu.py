@@ -5,14 +5,10 @@ import re
 import shutil
 import subprocess
 
-from kernel import cache
+from kernel import Missing, cache
 
 PROGRAM = "qemu-system-x86_64"
 PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data")
-
-
-class Missing(Exception):
-    """What the test needs is not to be had here."""
 
 
 def has(command, environment, device):
