@@ -93,6 +93,12 @@ size_t StackCore::build_whole(TcpSocket& socket, const TcpSegment& segment,
 // Sends the segment in cut_ piece by piece, over several calls if frames run out.
 size_t StackCore::cut_output(std::span<TxFrame> frames) noexcept {
   TcpSocket& socket = *cut_.socket;
+  // Between two calls the peer may have acknowledged what it has not seen, or the connection may
+  // have ended: the extents up to here are gone.
+  const uint32_t begin = socket.tx.begin();
+  if (seq_gt(begin, cut_.segment.tx_position + cut_.done)) {
+    cut_.done = std::min(begin - cut_.segment.tx_position, cut_.segment.length);
+  }
   size_t n = 0;
   while (n < frames.size() && cut_.done < cut_.segment.length) {
     TcpSegment piece = cut_.segment;

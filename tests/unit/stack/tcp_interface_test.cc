@@ -119,6 +119,29 @@ struct Pair {
   bool deliver = true;
 };
 
+// What the client's stack gives in one call with room for so many frames.
+std::vector<ParsedPacket> egress(Pair& p, size_t room) {
+  std::vector<std::vector<std::byte>> memory(room, std::vector<std::byte>(2048));
+  std::vector<TxFrame> frames(room);
+  for (size_t i = 0; i < room; ++i) {
+    frames[i].data = memory[i].data();
+    frames[i].capacity = 2048;
+  }
+  const size_t n = p.net.stack(0).egress(p.net.now(), frames);
+  std::vector<ParsedPacket> out;
+  for (size_t i = 0; i < n; ++i) {
+    memory[i].resize(frames[i].length);
+    out.push_back(parse(memory[i]));
+  }
+  return out;
+}
+
+size_t payload(const std::vector<ParsedPacket>& packets) {
+  size_t bytes = 0;
+  for (const ParsedPacket& p : packets) bytes += p.payload_length;
+  return bytes;
+}
+
 // The initial sequence number of a connection that begins at `after` from `port`.
 uint32_t isn(Duration after, uint64_t secret, uint16_t port = 12345) {
   StackConfig config = default_config(0);
@@ -131,6 +154,51 @@ uint32_t isn(Duration after, uint64_t secret, uint16_t port = 12345) {
 }
 
 // proves: MUST-8
+// The engine gives several segments at once. Of those for which there were no frames nothing may be
+// read once the application has its memory back.
+TEST(TcpInterface, SegmentsNotYetCutEndWithTheirConnection) {
+  Pair p;
+  const SocketRef c = p.establish().first;
+  p.write(c, 14000);
+  ASSERT_GT(payload(egress(p, 2)), 2000u);
+  ASSERT_EQ(p.client.close(c, p.net.now(), true), 0);
+  const std::vector<ParsedPacket> rest = egress(p, 32);
+  EXPECT_EQ(payload(rest), 0u);
+  ASSERT_EQ(rest.size(), 1u);
+  EXPECT_NE(rest[0].tcp_flags & tcp_flag::rst, 0);
+}
+
+TEST(TcpInterface, SegmentsNotYetCutMayBeAcknowledged) {
+  Pair p;
+  const SocketRef c = p.establish().first;
+  p.write(c, 14000);
+  const std::vector<ParsedPacket> first = egress(p, 2);
+  ASSERT_GT(payload(first), 2000u);
+  TcpSegment all;
+  all.flags = tcp_flag::ack;
+  all.seq = first[0].tcp_ack;
+  all.ack = first[0].tcp_seq + 14000;
+  all.window = 1000;
+  all.has_timestamps = true;
+  for (const auto& seen : p.segments) {
+    if (seen.from == 1) all.ts_value = seen.segment.ts_value;
+  }
+  std::vector<std::byte> frame(14 + 20 + wire::tcp_header_length(all));
+  std::byte* l4 = frame.data();
+  l4 += wire::write_ethernet(l4, kMac[0], kMac[1], wire::ether_type::ipv4);
+  const auto header = static_cast<uint32_t>(wire::tcp_header_length(all));
+  l4 += wire::write_ip(
+      l4,
+      {.source = kAddress[1], .destination = kAddress[0], .protocol = 6, .payload_length = header});
+  wire::write_tcp(l4, 80, first[0].source_port, all);
+  wire::finish_checksum(l4, header, 0, 0, kAddress[1], kAddress[0], Protocol::tcp);
+  RxPacket packet;
+  packet.data = frame.data();
+  packet.length = static_cast<uint32_t>(frame.size());
+  p.net.stack(0).receive({&packet, 1}, p.net.now());
+  EXPECT_EQ(payload(egress(p, 32)), 0u);
+}
+
 TEST(InitialSequenceNumber, FollowsAClockOfFourMicroseconds) {
   const uint32_t first = isn(1s, 7);
   EXPECT_EQ(isn(1s + 4ms, 7) - first, 1000U);
