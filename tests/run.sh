@@ -13,8 +13,8 @@ Without options: builds in build/ and runs the unit, script, simulation and syst
                     tests/nic/README.md) or instructions (what a packet costs, by callgrind;
                     perf/README.md); may be repeated
   --filter REGEX    only the tests whose name matches
-  --quick           smaller transfers in the system tests, fewer seeds in the simulations, 10 s with a
-                    fixed seed instead of 60 for each fuzzer (POSTERN_FUZZ_SECONDS says otherwise)
+  --quick           smaller transfers in the system tests, fewer seeds in the simulations, 10 s
+                    instead of 60 for each fuzzer (POSTERN_FUZZ_SECONDS says otherwise)
   --sanitize LIST   instead: build with these sanitizers in a directory of their own and run the
                     unit, script and simulation tests: address,undefined or thread; may be repeated
   --format          instead: clang-format agrees with every C and C++ file
@@ -137,15 +137,15 @@ run_sanitizer() { # LIST
 }
 
 run_fuzzers() {
-  local directory=$root/build-fuzz seconds=60 seed=0
-  if $quick; then seconds=10 seed=1; fi
+  local directory=$root/build-fuzz seconds=60
+  if $quick; then seconds=10; fi
   step "Build with libFuzzer"
   # Clang cannot link sanitized libraries with lundef.
   CC="$ccache clang" CXX="$ccache clang++" \
     build_tree "$directory" "--buildtype=release -Db_lundef=false" fuzzers
   step "Fuzzers, ${POSTERN_FUZZ_SECONDS:-$seconds} s each"
   collect fuzz/suite "$here/fuzz/run.py" --build "$directory" --filter "$filter" \
-    --seconds "${POSTERN_FUZZ_SECONDS:-$seconds}" --seed $seed --results "$results"
+    --seconds "${POSTERN_FUZZ_SECONDS:-$seconds}" --seed "${POSTERN_FUZZ_SEED:-1}" --results "$results"
 }
 
 sources() { git -C "$root" ls-files -- '*.cc' '*.h' '*.hpp' '*.c' | sed "s|^|$root/|"; }

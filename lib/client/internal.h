@@ -481,9 +481,8 @@ struct command {
 /* Sends a command for the slot of record `index`, with what it has consumed. Waits (microseconds)
  * while the ring is full. Does nothing once the daemon is gone. */
 void command_push(struct context* c, uint32_t index, const struct command* command);
-/* The same for a slot and generation without a record of ours. */
-void command_push_raw(struct context* c, struct channel* ch, uint32_t slot, uint32_t generation,
-                      const struct command* command);
+/* CLOSE, abortive, once more for a process that died before it was sure to have sent it. */
+void command_close_again(struct context* c, uint32_t index, uint32_t generation);
 /* Takes the events that are there. Returns how many. */
 unsigned drain(struct context* c, struct channel* ch);
 unsigned drain_all(struct context* c);

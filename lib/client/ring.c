@@ -104,9 +104,13 @@ void command_push(struct context* c, uint32_t index, const struct command* comma
   command_end(c, ch, command, slot_of(c, index), load_relaxed(&r->generation), rx_head);
 }
 
-void command_push_raw(struct context* c, struct channel* ch, uint32_t slot, uint32_t generation,
-                      const struct command* command) {
-  if (command_begin(c, ch)) command_end(c, ch, command, slot, generation, 0);
+void command_close_again(struct context* c, uint32_t index, uint32_t generation) {
+  struct channel* ch = channel_of(c, index);
+  const struct command command = {.op = SHM_OP_CLOSE, .arg = 1};
+  if (!command_begin(c, ch)) return;
+  /* Of another life if the daemon has released this one; then it does not read further. */
+  const uint32_t rx_head = load(&record_at(c, index)->rx_head);
+  command_end(c, ch, &command, slot_of(c, index), generation, rx_head);
 }
 
 /* ---- reports of consumption ---- */

@@ -685,8 +685,7 @@ void reference_finish(struct context* c, uint64_t entry) {
   const struct closing all = slots_of(c, s.index);
   for (uint32_t i = 0; i < all.count; ++i) {
     if ((load(&record_at(c, all.index[i])->flags) & R_CLOSING) == 0) continue;
-    command_push_raw(c, channel_of(c, all.index[i]), slot_of(c, all.index[i]), all.generation[i],
-                     &(struct command){.op = SHM_OP_CLOSE, .arg = 1});
+    command_close_again(c, all.index[i], all.generation[i]);
   }
   if ((load(&s.record->flags) & R_CLOSING) == 0 && load(&s.record->flags) != 0) {
     close_socket(&s, false);

@@ -176,6 +176,7 @@ class TcpConnection : TcpConnectionParts {
   Drop accept_out_of_order(TcpContext& ctx, uint32_t left, uint32_t right);
   void absorb_out_of_order(TcpContext& ctx);
   void join_following(TcpRangePool& pool, uint32_t at);
+  void cut_out_of_order(TcpRangePool& pool, uint32_t end);
   void report_duplicate(uint32_t left, uint32_t right);
   void schedule_ack(TcpContext& ctx, uint32_t length);
   void fill_sack(const TcpContext& ctx, TcpSegment& out);
@@ -431,7 +432,6 @@ class TcpConnection : TcpConnectionParts {
   uint8_t echo_count_ = 0;           // of echo_ack_
   uint8_t echo_marks_ = 0;           // bit by bit, the newest lowest: whether it was CE
   bool ecn_reduced_ : 1 = false;     // cwnd was reduced for the window up to recovery_point_
-  bool fin_known_ : 1 = false;       // fin_seq_ holds
   bool cookie_ : 1 = false;          // opened by a SYN cookie
   bool urgent_out_ : 1 = false;      // urgent data is not acknowledged yet
   bool urgent_in_ : 1 = false;       // the peer has sent some

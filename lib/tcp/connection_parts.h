@@ -65,6 +65,7 @@ struct TcpConnectionParts {
     bool window_probed : 1;  // an octet beyond the window is outstanding
     bool ece_pending : 1;    // RFC 3168: echo congestion until CWR; RFC 8257: DCTCP.CE
     bool cwr_pending : 1;    // RFC 3168: tell that cwnd was reduced
+    bool fin_waits : 1;      // a FIN came before what it follows: fin_seq_
     bool dsack : 1;          // dsack_left_, dsack_right_ are to be reported
     bool rare_send : 1;      // sending needs a look at pacing, urgent data or path probes
     bool pace_wait : 1;      // data waits for pace_at_
@@ -76,7 +77,7 @@ struct TcpConnectionParts {
     bool tail_now : 1;    // loss probe
     bool alive_now : 1;   // keepalive probe
     bool push_now : 1;    // a partial segment may go
-    uint8_t unused : 5;
+    uint8_t unused : 4;
     uint8_t unused_too;
 
     [[nodiscard]] bool none() const noexcept { return std::bit_cast<uint32_t>(*this) == 0; }

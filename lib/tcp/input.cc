@@ -213,13 +213,15 @@ bool TcpConnection::process_text(TcpContext& ctx, const TcpSegment& s, TcpInput&
   }
   const uint32_t left = seq_max(s.seq, rcv_nxt_);
   const uint32_t storable = stored_end(ctx) + ctx.receive_room;
-  const uint32_t right = seq_min(end, seq_min(seq_max(rcv_adv_, rcv_nxt_), storable));
+  uint32_t right = seq_min(end, seq_min(seq_max(rcv_adv_, rcv_nxt_), storable));
+  if (unusual_.fin_waits) right = seq_min(right, fin_seq_);  // nothing follows a FIN
   if (seq_lt(s.seq, rcv_nxt_)) report_duplicate(s.seq, seq_min(end, rcv_nxt_));
   if (seq_ge(left, right)) {
     flags_.ack_now = flags_.output = true;
-    in.drop = seq_le(end, rcv_nxt_)    ? Drop::tcp_duplicate
-              : seq_ge(left, storable) ? Drop::app_rx_memory
-                                       : Drop::tcp_window_full;
+    in.drop = seq_le(end, rcv_nxt_)                          ? Drop::tcp_duplicate
+              : unusual_.fin_waits && seq_ge(left, fin_seq_) ? Drop::tcp_after_close
+              : seq_ge(left, storable)                       ? Drop::app_rx_memory
+                                                             : Drop::tcp_window_full;
     return true;
   }
   if (left == rcv_nxt_) {
@@ -234,16 +236,20 @@ bool TcpConnection::process_text(TcpContext& ctx, const TcpSegment& s, TcpInput&
   return true;
 }
 
-// Eighth: the FIN bit. One that comes before what it follows is remembered.
+// Eighth: the FIN bit. One that comes before what it follows is remembered; the first holds.
 void TcpConnection::check_fin(TcpContext& ctx, const TcpSegment& s) {
   if (flags_.fin_received) return;
   const uint32_t at = s.seq + s.length;
   if ((s.flags & fin) != 0 && seq_ge(at, rcv_nxt_) && seq_le(at, rcv_adv_)) {
-    fin_known_ = true;
-    fin_seq_ = at;
+    if (!unusual_.fin_waits) {
+      unusual_.fin_waits = true;
+      fin_seq_ = at;
+      if (ooo_head_ != 0) cut_out_of_order(*ctx.ranges, at);
+    }
     flags_.ack_now = flags_.output = true;
   }
-  if (!fin_known_ || rcv_nxt_ != fin_seq_) return;
+  if (!unusual_.fin_waits || rcv_nxt_ != fin_seq_) return;
+  unusual_.fin_waits = false;
   flags_.fin_received = true;
   ++rcv_nxt_;
   rcv_adv_ = seq_max(rcv_adv_, rcv_nxt_);

@@ -89,6 +89,7 @@ void TcpConnection::check_receive_invariants(const TcpContext& ctx) const {
     ++count;
   }
   REQUIRE(count == ooo_count_ && last == ooo_last_);
+  REQUIRE(!unusual_.fin_waits || (seq_lt(rcv_nxt_, fin_seq_) && seq_le(end, fin_seq_)));
 }
 
 }  // namespace postern

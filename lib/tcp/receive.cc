@@ -143,6 +143,25 @@ void TcpConnection::join_following(TcpRangePool& pool, uint32_t at) {
   }
 }
 
+// The stream ends at `end`: what was received beyond is no part of it.
+void TcpConnection::cut_out_of_order(TcpRangePool& pool, uint32_t end) {
+  uint32_t last = 0;
+  uint32_t at = ooo_head_;
+  while (at != 0 && seq_lt(pool[at].left, end)) {
+    pool[at].right = seq_min(pool[at].right, end);
+    last = at;
+    at = pool.next(at);
+  }
+  (last == 0 ? ooo_head_ : pool.next(last)) = 0;
+  ooo_last_ = last;
+  while (at != 0) {
+    const uint32_t next = pool.next(at);
+    pool.release(at);
+    --ooo_count_;
+    at = next;
+  }
+}
+
 // RFC 2883: the next ACK says that this arrived twice.
 void TcpConnection::report_duplicate(uint32_t left, uint32_t right) {
   if (!flags_.sack || seq_ge(left, right)) return;
@@ -191,7 +210,7 @@ void TcpConnection::fill_sack(const TcpContext& ctx, TcpSegment& out) {
       out.sack[i] = out.sack[i - 1];
       stamp[i] = stamp[i - 1];
     }
-    const bool fin = fin_known_ && r.right == fin_seq_;  // it has a sequence number as well
+    const bool fin = unusual_.fin_waits && r.right == fin_seq_;  // it has a sequence number as well
     out.sack[place] = SackBlock{r.left, r.right + (fin ? 1 : 0)};
     stamp[place] = r.time;
   }

@@ -8,7 +8,13 @@ namespace postern {
 using std::chrono::duration_cast;
 using std::chrono::microseconds;
 
+namespace {
+// Longer than any timer waits; eight times as much still fits srtt_.
+constexpr uint32_t kLongestRtt = 1U << 28;
+}  // namespace
+
 void TcpConnection::sample_rtt(uint32_t rtt_us) {
+  if (rtt_us > kLongestRtt) rtt_us = kLongestRtt;
   if (min_rtt_ == 0 || rtt_us < min_rtt_) min_rtt_ = rtt_us;
   if (srtt_ == 0) {
     srtt_ = rtt_us << 3;

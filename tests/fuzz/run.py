@@ -32,7 +32,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--seconds", type=int, default=60, help="for each fuzzer")
-    parser.add_argument("--seed", type=int, default=0, help="of the first mutations; 0: another each time")
+    parser.add_argument("--seed", type=int, default=0, help="the same one mutates alike each time; 0: another each time")
     parser.add_argument("--filter", default="", help="only those whose name matches")
     parser.add_argument("--results", type=pathlib.Path, help="file of results that run.sh totals")
     parser.add_argument("--keep", action="store_true",
@@ -89,12 +89,14 @@ def fuzz(program, args):
         scratch = pathlib.Path(directory)
         (scratch / "corpus").mkdir()
         command = [program, f"-max_total_time={args.seconds}", f"-max_len={LONGEST[name]}",
-                   f"-seed={args.seed}",
+                   f"-seed={args.seed}", "-reload=0",
                    "-timeout=20", "-len_control=0", "-rss_limit_mb=2048", "-print_final_stats=1",
                    f"-artifact_prefix={findings}/{name}-", scratch / "corpus", CORPUS / name]
         # Optional: dictionaries help where the input is text.
         if (HERE / f"{name}.dict").exists():
             command.insert(1, f"-dict={HERE / name}.dict")
+        if args.seed != 0 and shutil.which("setarch"):
+            command[:0] = ["setarch", "-R"]  # compared pointers become part of mutations
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:allocator_may_return_null=1",
                    UBSAN_OPTIONS="print_stacktrace=1")
         status, log = supervised(command, env, args.seconds)

@@ -75,6 +75,22 @@ TEST(TcpInfo, DeliveryRateIsNoHigherForAcksThatComeTogether) {
   EXPECT_EQ(info(b).delivery_rate, 100'000U);
 }
 
+// Only a machine that stood still sees such a thing, or a peer that lies in its timestamps.
+TEST(TcpInfo, RoundTripOfAnHourDoesNotOverflow) {
+  Bench b;
+  b.enter(S::syn_received);
+  b.now += 100ms;
+  (void)b.receive(wide(b, 1));
+  for (uint32_t sent = 0; sent < 3000; sent += 1000) {
+    b.tcp.on_send(b.context(), 1000, false);
+    b.send();
+    b.now += 3600s;
+    (void)b.receive(wide(b, 1 + sent + 1000));
+    EXPECT_GT(info(b).srtt, 30s);
+    EXPECT_LE(info(b).srtt, 269s);
+  }
+}
+
 TEST(TcpInfo, Bytes) {
   Bench b;
   b.enter(S::established);
