@@ -191,7 +191,7 @@ class TcpConnection : TcpConnectionParts {
   bool send_probe(TcpContext& ctx, TcpSegment& out);
   void build(TcpContext& ctx, TcpSegment& out, uint32_t seq, uint8_t bits);
   void build_syn(TcpContext& ctx, TcpSegment& out);
-  void build_echo(TcpContext& ctx, TcpSegment& out);
+  bool build_echo(TcpContext& ctx, TcpSegment& out);
   void build_data(TcpContext& ctx, TcpSegment& out, uint32_t left, uint32_t right);
   uint32_t new_data_length(uint32_t queued);
   bool partial_may_go() const;

@@ -65,6 +65,7 @@ struct TcpConnectionParts {
     bool window_probed : 1;  // an octet beyond the window is outstanding
     bool ece_pending : 1;    // RFC 3168: echo congestion until CWR; RFC 8257: DCTCP.CE
     bool cwr_pending : 1;    // RFC 3168: tell that cwnd was reduced
+    bool echo_waits : 1;     // echo_ack_ is not empty
     bool fin_waits : 1;      // a FIN came before what it follows: fin_seq_
     bool dsack : 1;          // dsack_left_, dsack_right_ are to be reported
     bool rare_send : 1;      // sending needs a look at pacing, urgent data or path probes
@@ -77,7 +78,7 @@ struct TcpConnectionParts {
     bool tail_now : 1;    // loss probe
     bool alive_now : 1;   // keepalive probe
     bool push_now : 1;    // a partial segment may go
-    uint8_t unused : 4;
+    uint8_t unused : 3;
     uint8_t unused_too;
 
     [[nodiscard]] bool none() const noexcept { return std::bit_cast<uint32_t>(*this) == 0; }

@@ -312,6 +312,7 @@ void TcpConnection::echo_exactly(const TcpSegment& s) {
     echo_ack_[echo_count_] = rcv_nxt_;
     echo_marks_ = static_cast<uint8_t>(echo_marks_ << 1 | (ce ? 0 : 1));
     ++echo_count_;
+    unusual_.echo_waits = true;
   }
   unusual_.ece_pending = ce;
   flags_.ack_now = flags_.output = true;

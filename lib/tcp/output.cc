@@ -64,10 +64,7 @@ bool TcpConnection::send_control(TcpContext& ctx, TcpSegment& out) {
     build_syn(ctx, out);
     return true;
   }
-  if (flags_.ack_now && echo_count_ != 0) {
-    build_echo(ctx, out);
-    return true;
-  }
+  if (unusual_.echo_waits && build_echo(ctx, out)) return true;
   if (flags_.ack_now && (ooo_head_ != 0 || unusual_.dsack)) {
     build(ctx, out, snd_nxt_, ack);
     return true;
@@ -125,11 +122,18 @@ void TcpConnection::build(TcpContext& ctx, TcpSegment& out, uint32_t seq, uint8_
 }
 
 // RFC 8257 3.2: the ACK of what came before CE changed. It promises no more than was promised.
-void TcpConnection::build_echo(TcpContext& ctx, TcpSegment& out) {
-  const uint32_t at = echo_ack_[0];
-  --echo_count_;
-  const bool marked = (echo_marks_ >> echo_count_ & 1) != 0;
-  for (uint8_t i = 0; i < echo_count_; ++i) echo_ack_[i] = echo_ack_[i + 1];
+// False: all of that has been acknowledged meanwhile.
+bool TcpConnection::build_echo(TcpContext& ctx, TcpSegment& out) {
+  uint32_t at = last_ack_sent_;
+  bool marked = false;
+  while (echo_count_ != 0 && seq_le(at, last_ack_sent_)) {
+    at = echo_ack_[0];
+    --echo_count_;
+    marked = (echo_marks_ >> echo_count_ & 1) != 0;
+    for (uint8_t i = 0; i < echo_count_; ++i) echo_ack_[i] = echo_ack_[i + 1];
+  }
+  unusual_.echo_waits = echo_count_ != 0;
+  if (seq_le(at, last_ack_sent_)) return false;
   out = TcpSegment{};
   out.seq = snd_nxt_;
   out.ack = at;
@@ -139,6 +143,7 @@ void TcpConnection::build_echo(TcpContext& ctx, TcpSegment& out) {
   stamp(ctx, out);
   last_ack_sent_ = at;
   ctx.counters->add(Counter::tcp_tx_segments);
+  return true;
 }
 
 // [left, right) of the send stream, the FIN included if it lies within.

@@ -69,6 +69,17 @@ TEST_F(EcnTest, SeveralChangesInABurst) {  // RFC 8257 3.2
                   AllOf(HasFlags(ack), HasAck(6001U)), AllOf(HasFlags(ack | ece), HasAck(8001U))));
 }
 
+TEST_F(EcnTest, AnEchoGoesBeforeData) {  // RFC 8257 3.2: an ACK number never goes back
+  establish("dctcp");
+  data(1, true);
+  b.send();
+  data(1, true);
+  data(1, false);
+  b.tcp.on_send(b.context(), 500, false);
+  EXPECT_THAT(b.send(), ElementsAre(AllOf(HasFlags(ack | ece), HasAck(2001U), HasLength(0U)),
+                                    AllOf(HasFlags(ack | psh), HasAck(3001U), HasLength(500U))));
+}
+
 TEST_F(EcnTest, CwrDoesNotEndAnExactEcho) {  // RFC 8257 3.2
   establish("dctcp");
   data(1, true);
