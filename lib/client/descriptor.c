@@ -7,7 +7,7 @@
 enum { BITS = 64, LEVEL0 = 131072, LEVEL1 = LEVEL0 / BITS, LEVEL2 = LEVEL1 / BITS };
 _Static_assert(DESCRIPTORS == LEVEL0 * BITS, "three levels of 64");
 
-static uint64_t* table;        /* NULL: not attached */
+uint64_t* descriptor_table;
 static uint32_t* high;         /* numbers from here on were never used */
 static uint64_t full0[LEVEL0]; /* bit: number in use */
 static uint64_t full1[LEVEL1]; /* bit: word of the level below is all ones */
@@ -17,7 +17,7 @@ static struct lock table_lock;
 
 void descriptor_use(uint64_t* its_table, uint32_t* its_high) {
   high = its_high;
-  store(&table, its_table);
+  store(&descriptor_table, its_table);
 }
 
 void descriptor_lock(void) { lock_acquire(&table_lock); }
@@ -46,7 +46,7 @@ static void mark(int fd, bool used) {
 
 void descriptor_resume(void) {
   for (uint32_t fd = 0; fd < *high; ++fd) {
-    if (table[fd] == 0) continue;
+    if (descriptor_table[fd] == 0) continue;
     mark((int)fd, true);
     ++open_count;
   }
@@ -58,7 +58,7 @@ int descriptor_create(uint32_t index, uint32_t life) {
   if (fd >= 0) {
     mark(fd, true);
     if ((uint32_t)fd >= *high) store(high, (uint32_t)fd + 1);
-    store(&table[fd], (uint64_t)life << 32 | index);
+    store(&descriptor_table[fd], (uint64_t)life << 32 | index);
     store_relaxed(&open_count, open_count + 1);
   }
   lock_release(&table_lock);
@@ -67,9 +67,9 @@ int descriptor_create(uint32_t index, uint32_t life) {
 
 bool descriptor_remove(int fd, const struct sock* s) {
   lock_acquire(&table_lock);
-  const bool ours = table[fd] == ((uint64_t)s->life << 32 | s->index);
+  const bool ours = descriptor_table[fd] == ((uint64_t)s->life << 32 | s->index);
   if (ours) {
-    store(&table[fd], 0);
+    store(&descriptor_table[fd], 0);
     mark(fd, false);
     store_relaxed(&open_count, open_count - 1);
   }
@@ -77,22 +77,9 @@ bool descriptor_remove(int fd, const struct sock* s) {
   return ours;
 }
 
-static uint64_t entry_of(int fd) {
-  uint64_t* entries = load(&table);
-  return fd < 0 || fd >= DESCRIPTORS || entries == NULL ? 0 : load(&entries[fd]);
-}
-
 int sock_lookup(int fd, struct sock* s) {
   assert(!alone() || bias.inside[bias_number] != 0); /* a public function without ENTER() */
-  struct context* c = context_get();
-  const uint64_t entry = c != NULL ? entry_of(fd) : 0;
-  if (entry == 0) return fail(EBADF);
-  s->context = c;
-  s->index = (uint32_t)entry;
-  s->life = (uint32_t)(entry >> 32);
-  s->channel = channel_of(c, s->index);
-  s->record = record_at(c, s->index);
-  return 0;
+  return sock_find(fd, s) ? 0 : fail(EBADF);
 }
 
 int sock_lookup_live(int fd, struct sock* s) {
@@ -103,22 +90,22 @@ int sock_lookup_live(int fd, struct sock* s) {
 uint32_t descriptor_count(void) { return load_relaxed(&open_count); }
 
 int descriptor_next(int fd) {
-  const int end = load(&table) != NULL ? (int)load(high) : 0;
+  const int end = load(&descriptor_table) != NULL ? (int)load(high) : 0;
   for (; fd < end; ++fd) {
-    if (entry_of(fd) != 0) return fd;
+    if (descriptor_entry(fd) != 0) return fd;
   }
   return -1;
 }
 
 void descriptor_for_each(struct context* c, void (*f)(struct context* c, uint32_t index)) {
   for (int fd = descriptor_next(0); fd >= 0; fd = descriptor_next(fd + 1)) {
-    const uint64_t entry = entry_of(fd);
+    const uint64_t entry = descriptor_entry(fd);
     if (entry != 0) f(c, (uint32_t)entry);
   }
 }
 
 void descriptor_reset(void) {
-  store(&table, NULL);
+  store(&descriptor_table, NULL);
   memset(full0, 0, sizeof full0);
   memset(full1, 0, sizeof full1);
   memset(full2, 0, sizeof full2);

@@ -105,7 +105,7 @@ ssize_t errors_receive(struct sock* s, struct msghdr* m, int flags) {
   if (total < 0) return -1;
   if ((load(&r->flags) & R_STREAM) != 0) return fail(EAGAIN); /* has none: ip(7) */
   drain_all(c);
-  rx_acquire(c, s->index);
+  rx_acquire(s);
   const bool alive = sock_alive(s);
   const bool taken = alive && take_error(s, (flags & MSG_PEEK) != 0, &e);
   lock_release(&s->record->rx_lock);

@@ -66,10 +66,10 @@ static int find_interface(const struct sock* s, const uint8_t at[16], uint32_t* 
 
 static int change(const struct sock* s, struct membership* m) {
   uint16_t ignored;
-  tx_acquire(s->context, s->index); /* it is not bound meanwhile */
+  tx_acquire(s); /* it is not bound meanwhile */
   int error = sock_alive(s) ? find_interface(s, m->at, &m->interface) : EBADF;
   if (error == 0) error = ask(s, m, &ignored);
-  tx_unlock(s->context, s->index);
+  tx_unlock(s);
   return error;
 }
 

@@ -347,6 +347,7 @@ struct channel {
   const struct shm_error* errors;    /* NULL: the daemon is older than they are */
   uint32_t rx_units;
   uint32_t tx_blocks;
+  uint32_t tx_low; /* with more units in use than that little is left */
   uint32_t index;
   int ring_fd; /* wakes the worker */
   int wake_fd; /* wakes us */
@@ -363,10 +364,6 @@ struct process {   /* the threads of this process that wait */
   uint32_t event_seq;      /* futex: changes with any record while pollers != 0 */
   uint32_t pollers;        /* threads in postern_poll() */
   uint32_t event_sleepers; /* of them, asleep on event_seq */
-};
-
-enum {
-  DESCRIPTORS = 1 << 23 /* of a process */
 };
 
 struct context {
@@ -387,6 +384,7 @@ struct context {
   int kick_fd; /* eventfd that ends the leader's sleep */
   const struct shm_header* daemon_header;
   const struct shm_settings* settings; /* NULL: the daemon is older than they are */
+  uint32_t report_at; /* bytes consumed and not reported that are worth a command */
   void* daemon_map;
   size_t daemon_size;
   void* client_map;
@@ -413,7 +411,8 @@ struct context {
 };
 
 /* NULL when not attached. */
-struct context* context_get(void);
+extern struct context* context_current;
+static inline struct context* context_get(void) { return load(&context_current); }
 
 static inline struct channel* channel_of(struct context* c, uint32_t index) {
   return &c->channels[index >> c->slot_shift];
@@ -428,14 +427,19 @@ static inline uint32_t index_of(const struct context* c, const struct channel* c
   return (ch->index << c->slot_shift) | slot;
 }
 
-/* A socket as one call uses it. */
+/* A socket as one call uses it, or one slot of it. */
 struct sock {
   struct context* context;
   struct channel* channel;
   struct record* record; /* the primary */
   uint32_t index;
-  uint32_t life;
+  uint32_t life; /* of a slot: 0 */
 };
+static inline struct sock slot_at(struct context* c, uint32_t index) {
+  struct channel* ch = channel_of(c, index);
+  return (struct sock){
+      .context = c, .channel = ch, .record = &ch->records[slot_of(c, index)], .index = index};
+}
 /* The daemon knows what that minor version of shmsock.h has added. */
 static inline bool daemon_knows(const struct context* c, uint16_t minor) {
   return c->daemon_header->version_minor >= minor;
@@ -449,7 +453,25 @@ static inline int fail(int error) {
 }
 
 /* ---- descriptor.c ---- */
-/* 0 or -1 with EBADF. Works after the daemon's death. */
+enum {
+  DESCRIPTORS = 1 << 23 /* of a process */
+};
+extern uint64_t* descriptor_table; /* life << 32 | index; 0 free. NULL: not attached */
+
+static inline uint64_t descriptor_entry(int fd) {
+  uint64_t* entries = load(&descriptor_table);
+  return (uint32_t)fd >= DESCRIPTORS || entries == NULL ? 0 : load(&entries[fd]);
+}
+/* False: no such socket. Works after the daemon's death. */
+static inline bool sock_find(int fd, struct sock* s) {
+  const uint64_t entry = descriptor_entry(fd);
+  struct context* c = context_get();
+  if (entry == 0 || c == NULL) return false;
+  *s = slot_at(c, (uint32_t)entry);
+  s->life = (uint32_t)(entry >> 32);
+  return true;
+}
+/* The same; 0 or -1 with EBADF. */
 int sock_lookup(int fd, struct sock* s);
 /* As sock_lookup, but ECONNABORTED when the daemon is gone. */
 int sock_lookup_live(int fd, struct sock* s);
@@ -461,7 +483,7 @@ uint32_t descriptor_count(void);
 void descriptor_for_each(struct context* c, void (*f)(struct context* c, uint32_t index));
 /* The lowest open descriptor from fd on; -1. */
 int descriptor_next(int fd);
-/* The table lies in the memory of the family: life << 32 | index; 0 free. `high` beside it. */
+/* The table lies in the memory of the family, `high` beside it. */
 void descriptor_use(uint64_t* table, uint32_t* high);
 void descriptor_reset(void);
 /* Finds out which numbers of the table are in use. */
@@ -478,9 +500,13 @@ struct command {
   uint32_t length;
   uint64_t offset;
 };
-/* Sends a command for the slot of record `index`, with what it has consumed. Waits (microseconds)
- * while the ring is full. Does nothing once the daemon is gone. */
-void command_push(struct context* c, uint32_t index, const struct command* command);
+/* Sends a command for a slot, with what it has consumed. Waits (microseconds) while the ring is
+ * full. Does nothing once the daemon is gone. */
+void command_send(const struct sock* slot, const struct command* command);
+static inline void command_push(struct context* c, uint32_t index, const struct command* command) {
+  const struct sock slot = slot_at(c, index);
+  command_send(&slot, command);
+}
 /* CLOSE, abortive, once more for a process that died before it was sure to have sent it. */
 void command_close_again(struct context* c, uint32_t index, uint32_t generation);
 /* Takes the events that are there. Returns how many. */
@@ -499,8 +525,13 @@ void sleep_forget(struct context* c, struct channel* ch, uint32_t sleepers);
 void ring_again(struct context* c, struct channel* ch);
 /* Reports consumption of all records in the list. Before every sleep. */
 void report_consumed(struct context* c);
+enum { REPORT_MOST = 16384 };
+/* Bytes consumed and not reported that are worth a command, with so large a receive buffer. */
+static inline uint32_t report_at(uint32_t buffer) {
+  return buffer < 4 || buffer / 4 > REPORT_MOST ? REPORT_MOST : buffer / 4;
+}
 /* Puts the record into that list, or reports at once if there is much. */
-void consumed(struct context* c, uint32_t index);
+void consumed(const struct sock* slot);
 /* Reports now what is not reported yet. */
 void report(struct context* c, uint32_t index);
 /* Notices that the daemon is gone, if it is. */
@@ -523,7 +554,10 @@ uint32_t pool_allocate(struct channel* ch, uint32_t units, uint32_t near);
 /* Two adjacent blocks; NONE. */
 uint32_t pool_allocate_double(struct channel* ch);
 void pool_free(struct context* c, struct channel* ch, uint32_t unit);
-bool pool_low(const struct channel* ch);
+/* Less than 1/8 is left. */
+static inline bool pool_low(const struct channel* ch) {
+  return load_relaxed(&ch->shared->units_used) > ch->tx_low;
+}
 
 /* ---- wait.c ---- */
 enum { WAITS_FOR_ANY = -1, WAITS_FOR_QUEUE = -2 }; /* instead of a record's index */
@@ -538,7 +572,10 @@ int wait_change(struct context* c, const struct wait* w, uint32_t seen, int64_t 
 /* The same for a record's seq. */
 int wait_record(struct context* c, uint32_t index, uint32_t seen, int64_t deadline);
 /* Wakes the leader if it sleeps and waits for that. */
-void kick_leader(struct context* c, uint32_t what);
+void kick_asleep(struct context* c, uint32_t what);
+static inline void kick_leader(struct context* c, uint32_t what) {
+  if (__atomic_load_n(&c->own.leader_asleep, __ATOMIC_SEQ_CST) != 0) kick_asleep(c, what);
+}
 /* EINTR for a call that has no time limit: true if the kernel would have restarted it. */
 bool interruption_restarts(void);
 int64_t deadline_after_ms(int timeout_ms);
@@ -567,11 +604,11 @@ void message_set(const char* text);
 void rx_recover(struct context* c, uint32_t index);
 void tx_recover(struct context* c, uint32_t index);
 void accept_recover(struct context* c, uint32_t listener);
-static inline void rx_acquire(struct context* c, uint32_t index) {
-  if (lock_acquire(&record_at(c, index)->rx_lock)) rx_recover(c, index);
+static inline void rx_acquire(const struct sock* s) {
+  if (lock_acquire(&s->record->rx_lock)) rx_recover(s->context, s->index);
 }
-static inline void tx_acquire(struct context* c, uint32_t index) {
-  if (lock_acquire(&record_at(c, index)->tx_lock)) tx_recover(c, index);
+static inline void tx_acquire(const struct sock* s) {
+  if (lock_acquire(&s->record->tx_lock)) tx_recover(s->context, s->index);
 }
 static inline void accept_acquire(struct context* c, uint32_t listener) {
   if (lock_acquire(&record_at(c, listener)->accept_lock)) accept_recover(c, listener);
@@ -609,15 +646,14 @@ void receive_skip(const struct channel* ch, struct record* r);
 int tcp_info_get(const struct sock* s, uint32_t flags, void* value, socklen_t* length);
 
 /* ---- transmit.c ---- */
-/* Frees what tx_acked has passed. Under tx_lock. */
-void tx_reap(struct context* c, uint32_t index);
 /* Frees everything: the daemon is done with it. Under tx_lock. */
-void tx_drop(struct context* c, uint32_t index);
-/* Reaps if nobody holds tx_lock; whoever does, reaps when it lets go (tx_unlock). */
-void tx_try_reap(struct context* c, uint32_t index);
-void tx_unlock(struct context* c, uint32_t index);
+void tx_drop(const struct sock* slot);
+/* Frees what tx_acked has passed if nobody holds tx_lock; whoever does, frees it when it lets go
+ * (tx_unlock). */
+void tx_try_reap(const struct sock* slot);
+void tx_unlock(const struct sock* slot);
 /* Is POLLOUT on? */
-bool tx_writable(struct context* c, uint32_t index);
+bool tx_writable(const struct sock* s);
 
 /* ---- sockets.c ---- */
 /* Binds to an ephemeral port what has to be bound. 0 or -1. */
@@ -635,7 +671,8 @@ void reference_finish(struct context* c, uint64_t entry);
 void connections_recover(struct context* c);
 
 /* ---- queue.c ---- */
-void watches_notify(struct context* c, uint32_t primary);
+/* `news`: of POLL*, what may have come true; POLLERR and POLLHUP: all that is asked for. */
+void watches_notify(struct context* c, uint32_t primary, uint32_t news);
 void watches_notify_all(struct context* c);
 void watches_drop(struct context* c, uint32_t primary);
 void watches_drop_descriptor(struct context* c, uint32_t primary, int fd);
@@ -645,7 +682,8 @@ void queues_invalidate(struct context* c);
 void queues_lock(struct context* c);
 void queues_unlock(struct context* c);
 void queues_in_child(struct context* c);
-uint32_t poll_mask(struct context* c, uint32_t primary);
+/* What is true of `wanted`. */
+uint32_t poll_mask(struct context* c, uint32_t primary, uint32_t wanted);
 
 /* ---- iov.c ---- */
 struct iter { /* where the next byte of a scattered buffer is */

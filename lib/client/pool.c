@@ -142,9 +142,3 @@ void pool_free(struct context* c, struct channel* ch, uint32_t unit) {
   lock_release(&ch->shared->pool_lock);
   if (__atomic_load_n(&c->app->starved_head, __ATOMIC_SEQ_CST) != 0) wake_starved(c);
 }
-
-/* Less than 1/8 is left. */
-bool pool_low(const struct channel* ch) {
-  const uint32_t total = ch->tx_blocks * UNITS_PER_BLOCK;
-  return load_relaxed(&ch->shared->units_used) > total - total / 8;
-}

@@ -26,13 +26,30 @@ static bool any_connection(struct context* c, uint32_t index) {
   return false;
 }
 
-static uint32_t stream_mask(struct context* c, uint32_t index, uint32_t f) {
-  const struct record* r = record_at(c, index);
+/* What most streams are: connected both ways, nothing urgent. */
+static bool is_plain(uint32_t f) {
+  return (f & (R_CONNECTED | R_CONNECTING | R_LISTENING | R_FAILED | R_EOF | R_SHUT_RD | R_SHUT_WR |
+               R_URGENT)) == R_CONNECTED;
+}
+
+static uint32_t writable_mask(const struct sock* s, uint32_t wanted) {
+  return (wanted & (POLLOUT | POLLWRNORM)) != 0 && tx_writable(s) ? POLLOUT | POLLWRNORM : 0;
+}
+
+static inline uint32_t plain_mask(const struct sock* s, uint32_t wanted) {
+  const struct record* r = s->record;
+  bool readable = load(&r->rx_tail) != load_relaxed(&r->rx_head);
+  if (readable && (load(&r->flags) & R_URGENT) != 0) readable = stream_readable(r);
+  return (readable ? POLLIN | POLLRDNORM : 0) | writable_mask(s, wanted);
+}
+
+static uint32_t stream_mask(const struct sock* s, uint32_t f, uint32_t wanted) {
+  const struct record* r = s->record;
   const bool failed = (f & R_FAILED) != 0;
   const bool read_over = failed || (f & (R_EOF | R_SHUT_RD)) != 0;
   const bool write_over = failed || (f & R_SHUT_WR) != 0;
   if ((f & (R_LISTENING | R_SHUT_RD)) == R_LISTENING) {
-    return any_connection(c, index) ? POLLIN | POLLRDNORM : 0;
+    return any_connection(s->context, s->index) ? POLLIN | POLLRDNORM : 0;
   }
   if ((f & R_CONNECTING) != 0) return 0;
   if (!failed && (f & R_CONNECTED) == 0) return POLLOUT | POLLWRNORM | POLLHUP;
@@ -41,26 +58,30 @@ static uint32_t stream_mask(struct context* c, uint32_t index, uint32_t f) {
   if (stream_readable(r)) mask |= POLLIN | POLLRDNORM;
   if ((f & R_URGENT) != 0 && urgent_unread(r)) mask |= POLLPRI;
   if (read_over && write_over) mask |= POLLHUP;
-  if (write_over || tx_writable(c, index)) mask |= POLLOUT | POLLWRNORM;
-  return mask;
+  return mask | (write_over ? POLLOUT | POLLWRNORM : writable_mask(s, wanted));
 }
 
-static uint32_t datagram_mask(struct context* c, uint32_t index, uint32_t f) {
+static uint32_t datagram_mask(const struct sock* s, uint32_t f, uint32_t wanted) {
   uint32_t mask = 0;
   if ((f & R_SHUT_RD) != 0) mask |= POLLIN | POLLRDNORM | POLLRDHUP;
-  if (any_data(c, index)) mask |= POLLIN | POLLRDNORM;
+  if (any_data(s->context, s->index)) mask |= POLLIN | POLLRDNORM;
   if ((f & (R_SHUT_RD | R_SHUT_WR)) == (R_SHUT_RD | R_SHUT_WR)) mask |= POLLHUP;
-  if ((f & R_SHUT_WR) != 0 || tx_writable(c, index)) mask |= POLLOUT | POLLWRNORM;
-  return mask;
+  if (errors_there(s->context, s->index)) mask |= POLLERR;
+  return mask | ((f & R_SHUT_WR) != 0 ? POLLOUT | POLLWRNORM : writable_mask(s, wanted));
 }
 
-uint32_t poll_mask(struct context* c, uint32_t primary) {
-  const uint32_t f = load(&record_at(c, primary)->flags);
-  uint32_t mask = (f & R_STREAM) != 0 ? stream_mask(c, primary, f) : datagram_mask(c, primary, f);
-  if (load_relaxed(&record_at(c, primary)->error) != 0) mask |= POLLERR;
-  if ((f & R_STREAM) == 0 && errors_there(c, primary)) mask |= POLLERR;
+uint32_t poll_mask(struct context* c, uint32_t primary, uint32_t wanted) {
+  const struct sock s = slot_at(c, primary);
+  const uint32_t f = load(&s.record->flags);
+  uint32_t mask = 0;
+  if ((f & R_STREAM) == 0) {
+    mask = datagram_mask(&s, f, wanted);
+  } else {
+    mask = is_plain(f) ? plain_mask(&s, wanted) : stream_mask(&s, f, wanted);
+  }
+  if (load_relaxed(&s.record->error) != 0) mask |= POLLERR;
   if (load(&c->dead)) mask |= POLLERR | POLLHUP;
-  return mask;
+  return mask & wanted;
 }
 
 /* ---- poll ---- */
@@ -75,7 +96,7 @@ static int scan(struct context* c, struct postern_pollfd* fds, nfds_t n) {
       fds[i].revents = POLLNVAL;
     } else {
       const uint32_t wanted = (uint32_t)(uint16_t)fds[i].events | POLLERR | POLLHUP;
-      fds[i].revents = (short)(poll_mask(c, s.index) & wanted);
+      fds[i].revents = (short)poll_mask(c, s.index, wanted);
     }
     if (fds[i].revents != 0) ++ready;
   }
@@ -143,7 +164,8 @@ struct postern_queue {
   struct postern_queue* next; /* context.queues */
 };
 
-static void list_append(postern_queue* q, struct watch* w) {
+/* The list of a queue, under its lock. */
+static inline void list_append(postern_queue* q, struct watch* w) {
   w->ready = true;
   w->next_ready = NULL;
   w->prev_ready = q->last;
@@ -166,19 +188,43 @@ static void list_remove(postern_queue* q, struct watch* w) {
   store_relaxed(&q->ready_count, q->ready_count - 1);
 }
 
-/* Under queue.lock. */
-static void queue_changed(postern_queue* q) {
-  fetch_add(&q->seq, 1);
-  if (load(&q->sleepers) != 0) futex_wake(&q->seq, 1);
-  if (load(&q->waiters) != 0) kick_leader(q->context, (uint32_t)WAITS_FOR_QUEUE);
-  if (q->armed && !q->kicked) {
-    const uint64_t one = 1;
-    q->kicked = 1;
-    (void)!write(q->kick_fd, &one, sizeof one);
+static inline struct watch* list_take(postern_queue* q) {
+  struct watch* w = q->first;
+  q->first = w->next_ready;
+  if (q->first != NULL) {
+    q->first->prev_ready = NULL;
+  } else {
+    q->last = NULL;
   }
+  w->ready = false;
+  store_relaxed(&q->ready_count, q->ready_count - 1);
+  return w;
 }
 
-static void notify(struct watch* w) {
+static void wake_waiters(postern_queue* q) {
+  fetch_add(&q->seq, 1);
+  if (load(&q->sleepers) != 0) futex_wake(&q->seq, 1);
+  kick_leader(q->context, (uint32_t)WAITS_FOR_QUEUE);
+}
+
+static void kick(postern_queue* q) {
+  const uint64_t one = 1;
+  q->kicked = 1;
+  (void)!write(q->kick_fd, &one, sizeof one);
+}
+
+/* Under queue.lock. Who waits has counted itself before it last looked at the queue, under the lock
+ * as well: either it is seen here, or it finds what has changed. */
+static inline void queue_changed(postern_queue* q) {
+  if (load(&q->waiters) != 0) wake_waiters(q);
+  if (q->armed && !q->kicked) kick(q);
+}
+
+static uint32_t wanted_of(const struct watch* w) {
+  return (w->events & 0xffff) | POLLERR | POLLHUP;
+}
+
+static inline void notify(struct watch* w) {
   postern_queue* q = w->queue;
   lock_acquire(&q->lock);
   if (!w->ready && !w->disabled) {
@@ -188,9 +234,11 @@ static void notify(struct watch* w) {
   lock_release(&q->lock);
 }
 
-void watches_notify(struct context* c, uint32_t primary) {
+void watches_notify(struct context* c, uint32_t primary, uint32_t news) {
   lock_acquire(&c->watch_lock);
-  for (struct watch* w = c->watches[primary]; w != NULL; w = w->next_of_record) notify(w);
+  for (struct watch* w = c->watches[primary]; w != NULL; w = w->next_of_record) {
+    if ((wanted_of(w) & news) != 0) notify(w);
+  }
   lock_release(&c->watch_lock);
 }
 
@@ -411,10 +459,8 @@ static int collect(postern_queue* q, struct postern_event* events, int n) {
   int found = 0;
   lock_acquire(&q->lock);
   for (uint32_t left = q->ready_count; left != 0 && found < n; --left) {
-    struct watch* w = q->first;
-    list_remove(q, w); /* before looking: what changes from here on is put in again */
-    const uint32_t wanted = (w->events & 0xffff) | POLLERR | POLLHUP;
-    const uint32_t mask = poll_mask(q->context, w->index) & wanted;
+    struct watch* w = list_take(q); /* before looking: what changes from here on is put in again */
+    const uint32_t mask = poll_mask(q->context, w->index, wanted_of(w));
     if (mask == 0) continue;
     events[found++] = (struct postern_event){.events = mask, .fd = w->fd, .data = w->data};
     if ((w->events & POSTERN_ONESHOT) != 0) {
@@ -544,10 +590,8 @@ int postern_queue_ready(postern_queue* q) {
   if (load(&q->woken) || (load(&c->dead) && !load(&q->death_told))) return 1;
   lock_acquire(&q->lock);
   while (q->first != NULL) {
-    const uint32_t wanted = (q->first->events & 0xffff) | POLLERR | POLLHUP;
-    struct watch* w = q->first;
-    list_remove(q, w); /* before looking: what changes from here on is put in again */
-    if ((poll_mask(c, w->index) & wanted) == 0) continue;
+    struct watch* w = list_take(q); /* before looking: what changes from here on is put in again */
+    if (poll_mask(c, w->index, wanted_of(w)) == 0) continue;
     if (!w->ready) list_append(q, w);
     break;
   }

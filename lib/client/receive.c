@@ -1,5 +1,7 @@
 /* Receiving: bytes are copied out of the chunks where the daemon put them. (unit, offset) is the
  * place of the next byte; a new chain is taken over when the old one is used up. */
+#include <limits.h>
+
 #include "client/internal.h"
 
 struct place {
@@ -71,6 +73,41 @@ void rx_recover(struct context* c, uint32_t index) {
   }
 }
 
+/* ---- the short way ---- */
+
+static inline void copy_out(const struct channel* ch, struct place* at, void* to, uint32_t n) {
+  const struct shm_chunk* chunk = chunk_at(ch, at->unit);
+  if (at->offset + n <= chunk->capacity) {
+    memcpy(to, (const uint8_t*)(chunk + 1) + at->offset, n);
+    at->offset += n;
+    return;
+  }
+  const struct iovec vec = {.iov_base = to, .iov_len = n};
+  walk(ch, at, &(struct iter){.vec = &vec, .count = 1}, n);
+}
+
+/* Bytes of a stream that are there and among which none is urgent. 0: it is not that simple. */
+static inline uint32_t receive_plain(const struct sock* s, void* to, size_t length) {
+  struct record* r = s->record;
+  uint32_t n = 0;
+  rx_acquire(s);
+  if (sock_alive(s)) {
+    struct place at;
+    n = available(s->channel, r, &at);
+    if (n > length) n = (uint32_t)length;
+    if ((load(&r->flags) & R_URGENT) != 0) n = 0; /* known before the bytes are */
+    if (n != 0) {
+      copy_out(s->channel, &at, to, n);
+      advance(r, &at, n);
+    }
+  }
+  lock_release(&r->rx_lock);
+  if (n != 0) consumed(s);
+  return n;
+}
+
+/* ---- the long way ---- */
+
 struct receiving {
   struct sock s;
   struct iter it;
@@ -115,7 +152,7 @@ static int receive_stream(struct receiving* o) {
   struct record* r = o->s.record;
   const bool peek = (o->flags & MSG_PEEK) != 0;
   struct place at;
-  rx_acquire(c, o->s.index);
+  rx_acquire(&o->s);
   if (!sock_alive(&o->s)) {
     lock_release(&r->rx_lock);
     return EBADF;
@@ -144,7 +181,7 @@ static int receive_stream(struct receiving* o) {
     o->done += n;
   }
   lock_release(&r->rx_lock);
-  if ((n != 0 || limit.skip) && !peek) consumed(c, o->s.index);
+  if ((n != 0 || limit.skip) && !peek) consumed(&o->s);
   if (enough || o->done != 0) return enough || over ? 0 : EAGAIN;
   if (load_relaxed(&r->error) != 0) return (int)exchange(&r->error, 0);
   if ((f & (R_CONNECTED | R_CONNECTING | R_FAILED)) == 0 && !load_relaxed(&c->dead))
@@ -159,7 +196,7 @@ static int receive_urgent(struct receiving* o) {
   struct record* r = o->s.record;
   struct place at;
   drain(o->s.context, o->s.channel);
-  rx_acquire(o->s.context, o->s.index);
+  rx_acquire(&o->s);
   const uint32_t f = load(&r->flags);
   int rc = 0;
   if (!sock_alive(&o->s)) {
@@ -222,9 +259,9 @@ static uint32_t copy_datagram(const struct channel* ch, struct place* at, struct
 
 /* Takes the datagram at the head of one slot of the socket; false if there is none. */
 static bool take_datagram(struct receiving* o, uint32_t index) {
-  struct context* c = o->s.context;
-  struct record* r = record_at(c, index);
-  const struct channel* ch = channel_of(c, index);
+  const struct sock slot = slot_at(o->s.context, index);
+  struct record* r = slot.record;
+  const struct channel* ch = slot.channel;
   struct place at;
   if (available(ch, r, &at) == 0) return false;
   struct shm_datagram header;
@@ -239,7 +276,7 @@ static bool take_datagram(struct receiving* o, uint32_t index) {
   if (o->truncated && (o->flags & MSG_TRUNC) == 0) o->done = o->length;
   if ((o->flags & MSG_PEEK) == 0) {
     advance(r, &at, bytes);
-    consumed(c, index);
+    consumed(&slot);
   }
   return true;
 }
@@ -261,7 +298,7 @@ static bool next_datagram(struct receiving* o) {
 static int receive_datagram(struct receiving* o) {
   struct context* c = o->s.context;
   struct record* r = o->s.record;
-  rx_acquire(c, o->s.index);
+  rx_acquire(&o->s);
   const bool alive = sock_alive(&o->s);
   const bool taken = alive && next_datagram(o);
   lock_release(&r->rx_lock);
@@ -333,21 +370,34 @@ static ssize_t receive_error(int fd, struct msghdr* m, int flags) {
   return sock_lookup(fd, &s) != 0 ? -1 : errors_receive(&s, m, flags);
 }
 
-ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags, struct sockaddr* from,
-                         socklen_t* from_length) {
-  ENTER();
+/* Every other case of postern_recvfrom(). */
+__attribute__((noinline)) static ssize_t receive_from(int fd, struct iovec* one, int flags,
+                                                      struct sockaddr* from,
+                                                      socklen_t* from_length) {
   if (from != NULL && from_length == NULL) return fail(EFAULT);
-  struct iovec one = {.iov_base = data, .iov_len = length};
   if ((flags & MSG_ERRQUEUE) != 0) {
-    struct msghdr m = {.msg_iov = &one, .msg_iovlen = 1, .msg_name = from};
+    struct msghdr m = {.msg_iov = one, .msg_iovlen = 1, .msg_name = from};
     m.msg_namelen = from != NULL ? *from_length : 0;
     const ssize_t n = receive_error(fd, &m, flags);
     if (n >= 0 && from != NULL) *from_length = m.msg_namelen;
     return n;
   }
   struct receiving o = {
-      .it = {.vec = &one, .count = 1}, .flags = flags, .from = from, .from_length = from_length};
+      .it = {.vec = one, .count = 1}, .flags = flags, .from = from, .from_length = from_length};
   return receive_message(&o, fd);
+}
+
+ssize_t postern_recvfrom(int fd, void* data, size_t length, int flags, struct sockaddr* from,
+                         socklen_t* from_length) {
+  ENTER();
+  struct sock s;
+  if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) == 0 && from == NULL && length <= SSIZE_MAX &&
+      sock_find(fd, &s) && (load_relaxed(&s.record->flags) & R_STREAM) != 0) {
+    const uint32_t n = receive_plain(&s, data, length);
+    if (n != 0) return n;
+  }
+  return receive_from(fd, &(struct iovec){.iov_base = data, .iov_len = length}, flags, from,
+                      from_length);
 }
 
 static struct receiving message_of(struct msghdr* m, struct shm_datagram* header, int flags) {
@@ -381,7 +431,7 @@ ssize_t postern_recvmsg(int fd, struct msghdr* m, int flags) {
 static unsigned take_many(const struct sock* s, struct mmsghdr* messages, unsigned count,
                           int flags) {
   unsigned done = 0;
-  rx_acquire(s->context, s->index);
+  rx_acquire(s);
   for (; done < count && sock_alive(s); ++done) {
     struct msghdr* m = &messages[done].msg_hdr;
     struct shm_datagram header;
@@ -440,7 +490,7 @@ int postern_recv_return(int fd, size_t length) {
   if (sock_lookup(fd, &s) != 0) return -1;
   if ((load_relaxed(&s.record->flags) & R_STREAM) == 0) return fail(EOPNOTSUPP);
   struct place at;
-  rx_acquire(s.context, s.index);
+  rx_acquire(&s);
   int rc = sock_alive(&s) ? 0 : EBADF;
   if (rc == 0 && length > available(s.channel, s.record, &at)) rc = EINVAL;
   if (rc == 0 && length != 0) {
@@ -450,7 +500,7 @@ int postern_recv_return(int fd, size_t length) {
   }
   lock_release(&s.record->rx_lock);
   if (rc != 0) return fail(rc);
-  if (length != 0) consumed(s.context, s.index);
+  if (length != 0) consumed(&s);
   return 0;
 }
 
@@ -463,7 +513,7 @@ int postern_available(int fd) {
   if ((f & R_LISTENING) != 0) return fail(EINVAL);
   drain_all(o.s.context);
   if ((f & R_STREAM) != 0) return (int)stream_unread(r);
-  rx_acquire(o.s.context, o.s.index);
+  rx_acquire(&o.s);
   bool there = false;
   for (uint32_t i = o.s.index; i != NONE && !there; i = record_at(o.s.context, i)->sibling) {
     there = take_datagram(&o, i);

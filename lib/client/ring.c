@@ -8,7 +8,6 @@
 
 enum {
   DRAIN_BATCH = 256,    /* events taken before event_head is published */
-  REPORT_AT = 16384,    /* bytes consumed and not reported that are worth a command */
   AHEAD = 4,            /* entries of the command ring */
   LOOKS_PER_CLOCK = 64, /* drains that found nothing, between looks at the clock */
   LOOK_AT_SESSION_NS = 100000000
@@ -16,7 +15,7 @@ enum {
 
 /* ---- commands ---- */
 
-static void ring_worker(struct context* c, struct channel* ch) {
+static inline void ring_worker(struct context* c, struct channel* ch) {
   if (c->needs_fence) {
     shm_fence();
   } else {
@@ -30,7 +29,7 @@ static void ring_worker(struct context* c, struct channel* ch) {
   (void)!write(ch->ring_fd, &one, sizeof one);
 }
 
-static bool command_ring_full(const struct channel* ch) {
+static inline bool command_ring_full(const struct channel* ch) {
   struct channel_shared* shared = ch->shared;
   if (shared->command_tail - shared->command_head <= ch->command_mask) return false;
   shared->command_head = load(&ch->theirs->command_head);
@@ -38,18 +37,20 @@ static bool command_ring_full(const struct channel* ch) {
 }
 
 /* The tail moves after the entry's seq: who died in between has sent the command. */
-static void command_acquire(struct channel* ch) {
+static void command_recover(struct channel* ch) {
   struct channel_shared* shared = ch->shared;
-  if (!lock_acquire(&shared->command_lock)) return;
   const uint32_t i = shared->command_tail;
   if (load(&ch->commands[i & ch->command_mask].seq) == i + 1) {
     store_relaxed(&shared->command_tail, i + 1);
   }
 }
 
-/* Takes command_lock with room for one entry. False: the daemon is gone. */
-static bool command_begin(struct context* c, struct channel* ch) {
-  command_acquire(ch);
+static inline void command_acquire(struct channel* ch) {
+  if (lock_acquire(&ch->shared->command_lock)) command_recover(ch);
+}
+
+/* Under command_lock; false: without it. */
+__attribute__((noinline)) static bool command_wait(struct context* c, struct channel* ch) {
   for (unsigned tries = 0; command_ring_full(ch); ++tries) {
     lock_release(&ch->shared->command_lock);
     ring_worker(c, ch);
@@ -65,8 +66,14 @@ static bool command_begin(struct context* c, struct channel* ch) {
   return true;
 }
 
-static void command_end(struct context* c, struct channel* ch, const struct command* command,
-                        uint32_t slot, uint32_t generation, uint32_t rx_head) {
+/* Takes command_lock with room for one entry. False: the daemon is gone. */
+static inline bool command_begin(struct context* c, struct channel* ch) {
+  command_acquire(ch);
+  return !command_ring_full(ch) || command_wait(c, ch);
+}
+
+static inline void command_end(struct context* c, struct channel* ch, const struct command* command,
+                               uint32_t slot, uint32_t generation, uint32_t rx_head) {
   const uint32_t i = ch->shared->command_tail;
   struct shm_command* e = &ch->commands[i & ch->command_mask];
   /* The worker has read its line since: have it back before it is written. */
@@ -86,13 +93,14 @@ static void command_end(struct context* c, struct channel* ch, const struct comm
 }
 
 /* The daemon reads rx_head in these only. */
-static bool reports_consumption(uint8_t op) {
+static inline bool reports_consumption(uint8_t op) {
   return op == SHM_OP_SEND || op == SHM_OP_SENDTO || op == SHM_OP_RECEIVED || op == SHM_OP_CLOSE;
 }
 
-void command_push(struct context* c, uint32_t index, const struct command* command) {
-  struct channel* ch = channel_of(c, index);
-  struct record* r = record_at(c, index);
+void command_send(const struct sock* slot, const struct command* command) {
+  struct context* c = slot->context;
+  struct channel* ch = slot->channel;
+  struct record* r = slot->record;
   if (!command_begin(c, ch)) return;
   if (command->op != SHM_OP_CLOSE && (load(&r->flags) & R_CLOSING) != 0) {
     lock_release(&ch->shared->command_lock); /* nothing follows a CLOSE */
@@ -101,7 +109,7 @@ void command_push(struct context* c, uint32_t index, const struct command* comma
   /* Read under the lock: what is reported never goes backwards. */
   const uint32_t rx_head = load(&r->rx_head);
   if (reports_consumption(command->op)) store_relaxed(&r->rx_reported, rx_head);
-  command_end(c, ch, command, slot_of(c, index), load_relaxed(&r->generation), rx_head);
+  command_end(c, ch, command, slot_of(c, slot->index), load_relaxed(&r->generation), rx_head);
 }
 
 void command_close_again(struct context* c, uint32_t index, uint32_t generation) {
@@ -123,20 +131,20 @@ void report(struct context* c, uint32_t index) {
   command_push(c, index, &(struct command){.op = SHM_OP_RECEIVED});
 }
 
-void consumed(struct context* c, uint32_t index) {
-  struct record* r = record_at(c, index);
+void consumed(const struct sock* slot) {
+  struct context* c = slot->context;
+  struct record* r = slot->record;
   const uint32_t own = load_relaxed(&r->options.rcvbuf);
-  uint32_t at = (own != 0 || c->settings == NULL ? own : c->settings->receive_buffer) / 4;
-  if (at == 0 || at > REPORT_AT) at = REPORT_AT;
+  const uint32_t at = own == 0 ? c->report_at : report_at(own);
   if (load_relaxed(&r->rx_head) - load_relaxed(&r->rx_reported) >= at) {
-    report(c, index);
+    report(c, slot->index);
     return;
   }
   if (load_relaxed(&r->dirty) != 0 || exchange(&r->dirty, 1) != 0) return;
   uint32_t head = load_relaxed(&c->app->dirty_head);
   do {
     store_relaxed(&r->next_dirty, head);
-  } while (!exchange_if(&c->app->dirty_head, &head, index + 1));
+  } while (!exchange_if(&c->app->dirty_head, &head, slot->index + 1));
 }
 
 void report_consumed(struct context* c) {
@@ -153,23 +161,39 @@ void report_consumed(struct context* c) {
 
 /* ---- changes ---- */
 
-void record_tell(struct context* c, uint32_t primary) {
-  kick_leader(c, primary);
-  if (load(&c->own.pollers) != 0) {
-    fetch_add(&c->own.event_seq, 1);
-    if (load(&c->own.event_sleepers) != 0) futex_wake(&c->own.event_seq, INT32_MAX);
-    kick_leader(c, (uint32_t)WAITS_FOR_ANY);
-  }
-  if (__atomic_load_n(&c->watches[primary], __ATOMIC_SEQ_CST) != NULL) watches_notify(c, primary);
+/* What a change may have made true, of POLL*. */
+enum {
+  NEWS_IN = POLLIN | POLLPRI | POLLRDNORM | POLLRDBAND,
+  NEWS_OUT = POLLOUT | POLLWRNORM | POLLWRBAND,
+  NEWS_ALL = 0xffff
+};
+
+static void poke_pollers(struct context* c) {
+  fetch_add(&c->own.event_seq, 1);
+  if (load(&c->own.event_sleepers) != 0) futex_wake(&c->own.event_seq, INT32_MAX);
+  kick_leader(c, (uint32_t)WAITS_FOR_ANY);
 }
+
+static inline void tell(struct context* c, uint32_t primary, uint32_t news) {
+  kick_leader(c, primary);
+  if (load(&c->own.pollers) != 0) poke_pollers(c);
+  if (__atomic_load_n(&c->watches[primary], __ATOMIC_SEQ_CST) != NULL) {
+    watches_notify(c, primary, news);
+  }
+}
+
+static inline void changed(struct context* c, struct record* r, uint32_t primary, uint32_t news) {
+  fetch_add(&r->seq, 1);
+  if (load(&r->waiters) != 0) futex_wake(&r->seq, INT32_MAX);
+  tell(c, primary, news);
+  if (load_relaxed(&c->shared)) family_changed(c, primary);
+}
+
+void record_tell(struct context* c, uint32_t primary) { tell(c, primary, NEWS_ALL); }
 
 void record_changed(struct context* c, uint32_t index) {
   const uint32_t primary = load_relaxed(&record_at(c, index)->primary);
-  struct record* r = record_at(c, primary);
-  fetch_add(&r->seq, 1);
-  if (load(&r->waiters) != 0) futex_wake(&r->seq, INT32_MAX);
-  record_tell(c, primary);
-  if (load_relaxed(&c->shared)) family_changed(c, primary);
+  changed(c, record_at(c, primary), primary, NEWS_ALL);
 }
 
 /* ---- events ---- */
@@ -181,37 +205,56 @@ static void prefetch_payload(const struct channel* ch, uint32_t unit, uint32_t o
   __builtin_prefetch(at + SHM_CACHE_LINE);
 }
 
-static void on_update(struct context* c, struct channel* ch, const struct shm_event* e) {
+/* More than bytes and acknowledgements. */
+__attribute__((noinline)) static void on_state(const struct sock* slot, const struct shm_event* e) {
+  struct record* r = slot->record;
+  const bool stream = (load_relaxed(&r->flags) & R_STREAM) != 0;
+  /* Of a datagram socket's slots any may hear of it; the socket is its primary. */
+  if (e->error != 0) {
+    store(&record_at(slot->context, load_relaxed(&r->primary))->error, e->error);
+  }
+  if ((e->flags & SHM_EV_ERRQUEUE) != 0 && !stream) store(&r->errors_tail, e->value2);
+  uint32_t set = 0;
+  if ((e->flags & SHM_EV_CONNECTED) != 0) set |= R_CONNECTED;
+  if ((e->flags & SHM_EV_EOF) != 0) set |= R_EOF;
+  if ((e->flags & SHM_EV_ERROR) != 0 && stream) set |= R_FAILED;
+  if (set != 0) fetch_or(&r->flags, set);
+  if ((set & (R_CONNECTED | R_FAILED)) != 0) fetch_and(&r->flags, ~(uint32_t)R_CONNECTING);
+}
+
+/* `again`: perhaps half done by a process that died. */
+static inline void on_update(struct context* c, struct channel* ch, const struct shm_event* e,
+                             bool again) {
   struct record* r = &ch->records[e->slot];
-  const uint32_t index = index_of(c, ch, e->slot);
+  const struct sock slot = {
+      .context = c, .channel = ch, .record = r, .index = index_of(c, ch, e->slot)};
   if (load_relaxed(&r->generation) != e->generation) return;
-  if ((e->flags & SHM_EV_URGENT) != 0) urgent_arrived(c, index, e->value2); /* before its bytes */
+  if ((e->flags & SHM_EV_URGENT) != 0)
+    urgent_arrived(c, slot.index, e->value2); /* before its bytes */
+  uint32_t news = again ? NEWS_ALL : 0;
   if ((e->flags & SHM_EV_NEW_CHAIN) != 0) {
     prefetch_payload(ch, e->value, 0);
     store(&r->chain, e->value);
+    news |= NEWS_IN;
   } else if (e->rx_tail != load_relaxed(&r->rx_tail)) {
     const uint64_t place = load_relaxed(&r->place);
     prefetch_payload(ch, (uint32_t)place,
                      (uint32_t)(place >> 32) + (uint32_t)sizeof(struct shm_chunk));
+    news |= NEWS_IN;
   }
   store(&r->rx_tail, e->rx_tail);
   const bool acked = load_relaxed(&r->tx_acked) != e->tx_acked;
-  if (acked) store(&r->tx_acked, e->tx_acked);
-  /* Of a datagram socket's slots any may hear of it; the socket is its primary. */
-  if (e->error != 0) {
-    store(&record_at(c, load_relaxed(&r->primary))->error, e->error);
+  if (acked) {
+    store(&r->tx_acked, e->tx_acked);
+    news |= NEWS_OUT;
   }
-  if ((e->flags & SHM_EV_ERRQUEUE) != 0 && (load_relaxed(&r->flags) & R_STREAM) == 0) {
-    store(&r->errors_tail, e->value2);
+  if ((e->flags & ~SHM_EV_NEW_CHAIN) != 0 || e->error != 0) {
+    on_state(&slot, e);
+    news = NEWS_ALL;
   }
-  uint32_t set = 0;
-  if ((e->flags & SHM_EV_CONNECTED) != 0) set |= R_CONNECTED;
-  if ((e->flags & SHM_EV_EOF) != 0) set |= R_EOF;
-  if ((e->flags & SHM_EV_ERROR) != 0 && (load_relaxed(&r->flags) & R_STREAM) != 0) set |= R_FAILED;
-  if (set != 0) fetch_or(&r->flags, set);
-  if ((set & (R_CONNECTED | R_FAILED)) != 0) fetch_and(&r->flags, ~(uint32_t)R_CONNECTING);
-  if (acked) tx_try_reap(c, index);
-  record_changed(c, index);
+  if (acked || again) tx_try_reap(&slot);
+  const uint32_t primary = load_relaxed(&r->primary);
+  changed(c, primary == slot.index ? r : record_at(c, primary), primary, news);
 }
 
 /* Puts accept_tail and accept_count right; the links are. Under accept_lock. */
@@ -275,9 +318,10 @@ static void on_released(struct context* c, struct channel* ch, const struct shm_
   const uint32_t index = index_of(c, ch, e->slot);
   if (load_relaxed(&r->generation) != e->generation) return;
   if ((load(&r->flags) & R_CLOSING) == 0) return;
-  tx_acquire(c, index);
-  tx_drop(c, index);
-  tx_unlock(c, index);
+  const struct sock slot = slot_at(c, index);
+  tx_acquire(&slot);
+  tx_drop(&slot);
+  tx_unlock(&slot);
   if ((load(&r->flags) & R_REOPEN) != 0) {
     record_reopen(c, index);
   } else {
@@ -285,11 +329,12 @@ static void on_released(struct context* c, struct channel* ch, const struct shm_
   }
 }
 
-static void dispatch(struct context* c, struct channel* ch, const struct shm_event* e) {
+static inline void dispatch(struct context* c, struct channel* ch, const struct shm_event* e,
+                            bool again) {
   if (e->slot >= c->slots) return;
   switch (e->type) {
     case SHM_EVENT_UPDATE:
-      on_update(c, ch, e);
+      on_update(c, ch, e, again);
       break;
     case SHM_EVENT_ACCEPT:
       on_accept(c, ch, e);
@@ -302,17 +347,24 @@ static void dispatch(struct context* c, struct channel* ch, const struct shm_eve
   }
 }
 
-static bool event_there(const struct channel* ch) {
+static inline bool event_there(const struct channel* ch) {
   const uint32_t i = load_relaxed(&ch->shared->event_index);
   return load(&ch->events[i & ch->event_mask].seq) == i + 1;
 }
 
-static unsigned drain_locked(struct context* c, struct channel* ch) {
+/* Takes event_lock. True: its holder died, and may have left an event half done. */
+static inline bool event_acquire(struct channel* ch) {
+  return lock_acquire(&ch->shared->event_lock);
+}
+
+/* `again`: what event_acquire() said. */
+static unsigned drain_locked(struct context* c, struct channel* ch, bool again) {
   unsigned taken = 0;
   while (event_there(ch)) {
     const uint32_t i = load_relaxed(&ch->shared->event_index);
     struct shm_event e = ch->events[i & ch->event_mask];
-    dispatch(c, ch, &e);
+    dispatch(c, ch, &e, again);
+    again = false;
     store_relaxed(&ch->shared->event_index, i + 1); /* after: what is half done is done again */
     if (++taken % DRAIN_BATCH == 0) store(&ch->ours->event_head, i + 1);
   }
@@ -337,8 +389,8 @@ unsigned drain(struct context* c, struct channel* ch) {
     found_nothing(c);
     return 0;
   }
-  lock_acquire(&ch->shared->event_lock);
-  const unsigned taken = drain_locked(c, ch);
+  const bool again = event_acquire(ch);
+  const unsigned taken = drain_locked(c, ch, again);
   lock_release(&ch->shared->event_lock);
   return taken;
 }
@@ -366,11 +418,11 @@ static void disarm(struct channel* ch) {
 }
 
 void sleep_enter(struct context* c, struct channel* ch) {
-  lock_acquire(&ch->shared->event_lock);
+  const bool again = event_acquire(ch);
   ch->shared->sleepers += 1;
   family_sleeping(c, ch->index, 1);
   arm(ch);
-  drain_locked(c, ch);
+  drain_locked(c, ch, again);
   lock_release(&ch->shared->event_lock);
 }
 
@@ -378,7 +430,7 @@ void sleep_enter(struct context* c, struct channel* ch) {
  * the ring is looked at, and what is dispatched here for them wakes them in its own way. */
 void sleep_leave(struct context* c, struct channel* ch) {
   uint64_t bytes[64];
-  lock_acquire(&ch->shared->event_lock);
+  const bool again = event_acquire(ch);
   while (read(ch->wake_fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes) continue;
   ch->shared->sleepers -= 1;
   family_sleeping(c, ch->index, -1);
@@ -387,15 +439,15 @@ void sleep_leave(struct context* c, struct channel* ch) {
   } else {
     arm(ch);
   }
-  drain_locked(c, ch);
+  drain_locked(c, ch, again);
   lock_release(&ch->shared->event_lock);
 }
 
 void sleep_forget(struct context* c, struct channel* ch, uint32_t sleepers) {
-  lock_acquire(&ch->shared->event_lock);
+  const bool again = event_acquire(ch);
   ch->shared->sleepers -= sleepers < ch->shared->sleepers ? sleepers : ch->shared->sleepers;
   if (ch->shared->sleepers == 0) disarm(ch);
-  drain_locked(c, ch);
+  drain_locked(c, ch, again);
   lock_release(&ch->shared->event_lock);
 }
 

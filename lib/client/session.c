@@ -14,15 +14,11 @@
 
 enum { DEFAULT_SPIN_US = 30, MAX_SPIN_US = 1000000, MAX_FDS = 2 + 2 * SHM_MAX_CHANNELS };
 
-static struct context* current;
+struct context* context_current;
 static pthread_mutex_t attach_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t configured_spin_us = UINT32_MAX; /* UINT32_MAX: as the environment says */
 
 static _Thread_local char message[sizeof((struct shm_attach_reply*)0)->message];
-
-struct context* context_get(void) {
-  return load(&current);
-}
 
 const struct shm_settings* settings_get(void) {
   const struct context* c = context_get();
@@ -208,6 +204,7 @@ static bool open_channel(struct context* c, uint32_t i) {
   }
   ch->rx_units = (uint32_t)(rx_size / SHM_CHUNK_UNIT);
   ch->tx_blocks = (uint32_t)(tx_size / SHM_CHUNK_UNIT / UNITS_PER_BLOCK);
+  ch->tx_low = ch->tx_blocks * UNITS_PER_BLOCK / 8 * 7;
   ch->shared = (struct channel_shared*)(void*)(scratch + SCRATCH_CHANNEL);
   ch->records = (struct record*)(void*)(scratch + SCRATCH_RECORDS);
   ch->units = (struct tx_unit*)(void*)(ch->records + h->slots);
@@ -247,6 +244,7 @@ static bool open_maps(struct context* c, const struct attachment* a) {
   c->slot_shift = (uint32_t)__builtin_ctz(c->slots);
   c->client_slots = c->daemon_header->client_slots;
   c->settings = region(c->daemon_map, SHM_REGION_SETTINGS, 0, sizeof(struct shm_settings), NULL);
+  c->report_at = report_at(c->settings != NULL ? c->settings->receive_buffer : 0);
   for (uint32_t i = 0; i < c->channel_count; ++i) {
     if (!open_channel(c, i)) return false;
   }
@@ -299,7 +297,7 @@ static int open_context(const struct attachment* a, const struct family_place* p
   c->client_fd = a->client_fd;
   c->spin_max = c->spin_now = spin_ns();
   c->needs_fence = !fenced_by_worker(c);
-  store(&current, c);
+  store(&context_current, c);
   bias_begin();
   return 0;
 }
@@ -337,7 +335,7 @@ void session_describe(const struct context* c, struct attachment* a) {
 /* ---- the end ---- */
 
 static void close_context(struct context* c) {
-  store(&current, NULL);
+  store(&context_current, NULL);
   close(c->session_fd);
   close(c->daemon_fd);
   close(c->client_fd);

@@ -170,10 +170,10 @@ int ensure_bound(struct sock* s) {
   if ((load(&s->record->flags) & R_BOUND) != 0) return 0;
   uint8_t any[16];
   any_address(s, any);
-  tx_acquire(s->context, s->index);
+  tx_acquire(s);
   const int error =
       (load(&s->record->flags) & R_BOUND) != 0 ? 0 : bind_locked(s, any, 0); /* another thread's */
-  tx_unlock(s->context, s->index);
+  tx_unlock(s);
   return error == 0 ? 0 : fail(error);
 }
 
@@ -185,9 +185,9 @@ int postern_bind(int fd, const struct sockaddr* address, socklen_t length) {
   if (sock_lookup_live(fd, &s) != 0) return -1;
   int error = address_read(address, length, (load(&s.record->flags) & R_V6) != 0, to, &port);
   if (error == 0) {
-    tx_acquire(s.context, s.index);
+    tx_acquire(&s);
     error = bind_locked(&s, to, port);
-    tx_unlock(s.context, s.index);
+    tx_unlock(&s);
   }
   return error == 0 ? 0 : fail(error);
 }
@@ -230,9 +230,9 @@ int postern_listen(int fd, int backlog) {
   ENTER();
   struct sock s;
   if (sock_lookup_live(fd, &s) != 0) return -1;
-  tx_acquire(s.context, s.index);
+  tx_acquire(&s);
   const int error = listen_locked(&s, backlog);
-  tx_unlock(s.context, s.index);
+  tx_unlock(&s);
   if (error != 0) return fail(error);
   record_changed(s.context, s.index);
   return 0;
@@ -262,7 +262,7 @@ static uint32_t take_connection(struct context* c, uint32_t listener) {
 static int accept_once(struct sock* s, uint32_t* index) {
   struct context* c = s->context;
   struct record* r = s->record;
-  rx_acquire(c, s->index);
+  rx_acquire(s);
   int rc = sock_alive(s) ? EAGAIN : EBADF;
   if (rc == EAGAIN && (load(&r->flags) & R_SHUT_RD) != 0) rc = EINVAL;
   for (uint32_t at = r->turn; rc == EAGAIN;) {
@@ -361,14 +361,14 @@ static int reopen(struct sock* s, int64_t deadline) {
     fetch_add(&s->channel->shared->closing, 1);
     command_push(c, s->index, &(struct command){.op = SHM_OP_CLOSE, .arg = 1});
   }
-  tx_unlock(c, s->index);
+  tx_unlock(s);
   int rc = 0;
   while (rc == 0) {
     const uint32_t seen = load(&r->seq);
     if ((load(&r->flags) & R_REOPEN) == 0 || load_relaxed(&c->dead)) break;
     rc = wait_record(c, s->index, seen, deadline);
   }
-  tx_acquire(c, s->index);
+  tx_acquire(s);
   return rc;
 }
 
@@ -421,9 +421,9 @@ static int connect_locked(struct sock* s, const struct sockaddr* address, sockle
 
 /* The outcome is there and told: 0 or an errno, after which the socket is new again. */
 static int connect_told(struct sock* s) {
-  tx_acquire(s->context, s->index);
+  tx_acquire(s);
   const int rc = connect_state(s);
-  tx_unlock(s->context, s->index);
+  tx_unlock(s);
   return rc == -1 || rc == EISCONN ? 0 : rc;
 }
 
@@ -444,9 +444,9 @@ static int connect_outcome(struct sock* s, int64_t deadline) {
 
 static int connect_stream(struct sock* s, const struct sockaddr* address, socklen_t length) {
   const bool wait = (load_relaxed(&s->record->flags) & R_NONBLOCK) == 0;
-  tx_acquire(s->context, s->index);
+  tx_acquire(s);
   const int rc = connect_locked(s, address, length);
-  tx_unlock(s->context, s->index);
+  tx_unlock(s);
   if (rc == -1) return 0;
   if (rc != 0 && (rc != EALREADY || !wait)) return rc;
   if (!wait) return EINPROGRESS;
@@ -456,7 +456,7 @@ static int connect_stream(struct sock* s, const struct sockaddr* address, sockle
 /* connect() to AF_UNSPEC: whatever connection there is is reset, and the socket is new again. A
  * slot that the daemon opened, for accept(), is not ours to open once more. */
 static int disconnect_stream(struct sock* s) {
-  tx_acquire(s->context, s->index);
+  tx_acquire(s);
   int rc = sock_alive(s) ? 0 : EBADF;
   const uint32_t f = load(&s->record->flags);
   if (rc == 0 && (f & R_LISTENING) != 0) rc = EOPNOTSUPP;
@@ -468,7 +468,7 @@ static int disconnect_stream(struct sock* s) {
     rc = ours ? reopen(s, FOREVER) : EOPNOTSUPP;
     if (rc == 0) store(&s->record->error, error);
   }
-  tx_unlock(s->context, s->index);
+  tx_unlock(s);
   return rc;
 }
 
@@ -476,7 +476,7 @@ static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t p
                             uint16_t zone) {
   struct context* c = s->context;
   if (ensure_bound(s) != 0) return errno;
-  tx_acquire(s->context, s->index);
+  tx_acquire(s);
   int rc = sock_alive(s) ? 0 : EBADF;
   if (rc == 0) {
     memcpy(s->record->remote_address, remote, 16);
@@ -486,7 +486,7 @@ static int connect_datagram(struct sock* s, const uint8_t remote[16], uint16_t p
     for (uint32_t i = s->index; i != NONE; i = next_of(c, i)) push_connect(s, i);
     if (port != 0) fetch_or(&s->record->flags, R_CONNECTED);
   }
-  tx_unlock(c, s->index);
+  tx_unlock(s);
   return rc;
 }
 
@@ -561,9 +561,9 @@ int postern_shutdown(int fd, int how) {
   struct sock s;
   if (sock_lookup_live(fd, &s) != 0) return -1;
   if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) return fail(EINVAL);
-  tx_acquire(s.context, s.index); /* after what is being sent */
+  tx_acquire(&s); /* after what is being sent */
   const int error = shutdown_locked(&s, how);
-  tx_unlock(s.context, s.index);
+  tx_unlock(&s);
   if (error != 0) return fail(error);
   record_changed(s.context, s.index);
   return 0;
@@ -577,9 +577,10 @@ static void refuse_queued(struct context* c, uint32_t listener) {
 
 /* Sends CLOSE for one slot, or frees it if the daemon never knew it. */
 static void close_record(struct context* c, uint32_t index, bool abort) {
-  struct record* r = record_at(c, index);
-  rx_acquire(c, index);
-  tx_acquire(c, index);
+  const struct sock slot = slot_at(c, index);
+  struct record* r = slot.record;
+  rx_acquire(&slot);
+  tx_acquire(&slot);
   const uint32_t f = load(&r->flags);
   accept_acquire(c, index); /* from here on the drainer refuses connections for it */
   if ((f & R_OPEN) != 0) {
@@ -589,7 +590,7 @@ static void close_record(struct context* c, uint32_t index, bool abort) {
     fetch_and(&r->flags, ~(uint32_t)R_REOPEN);
   }
   lock_release(&r->accept_lock);
-  tx_unlock(c, index);
+  tx_unlock(&slot);
   lock_release(&r->rx_lock);
   if ((f & R_LISTENING) != 0) refuse_queued(c, index);
   if ((f & R_OPEN) == 0) {
@@ -640,9 +641,9 @@ static void close_socket(struct sock* s, bool wait) {
   const uint32_t f = load(&r->flags);
   const struct shm_bind_request q = request_for(s, SHM_REQ_UNBIND);
   const uint16_t linger = (f & R_LINGER) != 0 ? r->options.linger : 0;
-  tx_acquire(c, s->index);
+  tx_acquire(s);
   const bool torn = r->torn != 0; /* a sharer died in the middle of a send */
-  tx_unlock(c, s->index);
+  tx_unlock(s);
   const bool reset = torn || ((f & (R_LINGER | R_STREAM)) == (R_LINGER | R_STREAM) && linger == 0);
   for (uint32_t i = 0; i < all.count; ++i) close_record(c, all.index[i], reset);
   const bool shared = (f & R_STREAM) == 0 || (f & R_LISTENING) != 0;

@@ -4,6 +4,7 @@
  *
  * A chunk that lies right behind its predecessor continues the predecessor's extent; tx_extents
  * counts the others, which is at least what the daemon counts. Datagrams are counted one by one. */
+#include <limits.h>
 #include <signal.h>
 
 #include "client/internal.h"
@@ -41,7 +42,9 @@ static void reap_datagrams(struct channel* ch, struct record* r, uint32_t acked)
   }
 }
 
-static void free_first(struct context* c, struct channel* ch, struct record* r) {
+static void free_first(const struct sock* s) {
+  struct channel* ch = s->channel;
+  struct record* r = s->record;
   const uint32_t unit = r->tx_first;
   const uint32_t next = ch->units[unit].next;
   if (ch->units[unit].starts_extent) store_relaxed(&r->tx_extents, r->tx_extents - 1);
@@ -52,41 +55,43 @@ static void free_first(struct context* c, struct channel* ch, struct record* r) 
     store_relaxed(&r->tx_extents, r->tx_extents + 1);
   }
   r->tx_first = next;
-  pool_free(c, ch, unit);
+  pool_free(s->context, ch, unit);
 }
 
-void tx_reap(struct context* c, uint32_t index) {
-  struct channel* ch = channel_of(c, index);
-  struct record* r = record_at(c, index);
+/* Frees what tx_acked has passed. Under tx_lock. */
+static void tx_reap(const struct sock* s) {
+  struct channel* ch = s->channel;
+  struct record* r = s->record;
   const uint32_t acked = load(&r->tx_acked);
   if (acked == r->tx_reaped) return;
   store_relaxed(&r->tx_reaped, acked);
   if ((load_relaxed(&r->flags) & R_STREAM) == 0) reap_datagrams(ch, r, acked);
   while (r->tx_first != NONE && reached(acked, ch->units[r->tx_first].end)) {
     if (r->reserved && r->tx_first == r->tx_last) return;
-    free_first(c, ch, r);
+    free_first(s);
   }
 }
 
-void tx_drop(struct context* c, uint32_t index) {
-  struct channel* ch = channel_of(c, index);
-  struct record* r = record_at(c, index);
-  store_relaxed(&r->dgrams, 0);
-  while (r->tx_first != NONE) free_first(c, ch, r);
+void tx_drop(const struct sock* s) {
+  store_relaxed(&s->record->dgrams, 0);
+  while (s->record->tx_first != NONE) free_first(s);
 }
 
-void tx_try_reap(struct context* c, uint32_t index) {
-  struct record* r = record_at(c, index);
-  while (__atomic_load_n(&r->tx_acked, __ATOMIC_SEQ_CST) != load_relaxed(&r->tx_reaped) &&
-         lock_try(&r->tx_lock)) {
-    tx_reap(c, index);
+static inline bool to_reap(const struct record* r) {
+  return __atomic_load_n(&r->tx_acked, __ATOMIC_SEQ_CST) != load_relaxed(&r->tx_reaped);
+}
+
+void tx_try_reap(const struct sock* s) {
+  struct record* r = s->record;
+  while (to_reap(r) && lock_try(&r->tx_lock)) {
+    tx_reap(s);
     lock_release(&r->tx_lock);
   }
 }
 
-void tx_unlock(struct context* c, uint32_t index) {
-  lock_release(&record_at(c, index)->tx_lock);
-  tx_try_reap(c, index);
+void tx_unlock(const struct sock* s) {
+  lock_release(&s->record->tx_lock);
+  if (to_reap(s->record)) tx_try_reap(s);
 }
 
 /* The holder of tx_lock died. A stream of which bytes were counted and perhaps not sent is broken
@@ -120,26 +125,25 @@ static void starve(struct context* c, uint32_t index) {
   } while (!exchange_if(&c->app->starved_head, &head, index + 1));
 }
 
-static bool memory_left(struct context* c, uint32_t index) {
-  const struct channel* ch = channel_of(c, index);
-  if (!pool_exhausted(ch)) return true;
-  starve(c, index);
-  return !pool_exhausted(ch); /* looked at again: it may have been freed before we were listed */
+static bool memory_left(const struct sock* s) {
+  if (!pool_exhausted(s->channel)) return true;
+  starve(s->context, s->index);
+  return !pool_exhausted(s->channel); /* again: it may have been freed before we were listed */
 }
 
 /* As the kernel: worth reporting when a third of the buffer is free. */
-bool tx_writable(struct context* c, uint32_t index) {
-  const struct record* r = record_at(c, index);
+static inline bool buffer_room(const struct record* r) {
   const uint32_t limit = load_relaxed(&r->sndbuf);
   const uint32_t used = outstanding(r);
   if (used >= limit || limit - used < limit / 3) return false;
   if (load_relaxed(&r->tx_extents) >= SHM_MAX_EXTENTS) return false;
-  if (load_relaxed(&r->dgrams) >= SHM_MAX_DATAGRAMS) return false;
-  return memory_left(c, index);
+  return load_relaxed(&r->dgrams) < SHM_MAX_DATAGRAMS;
 }
 
-static uint8_t want_flag(struct context* c, uint32_t index) {
-  return pool_low(channel_of(c, index)) || !tx_writable(c, index) ? SHM_CMD_WANT_TX : 0;
+bool tx_writable(const struct sock* s) { return buffer_room(s->record) && memory_left(s); }
+
+static inline uint8_t want_flag(const struct sock* s) {
+  return pool_low(s->channel) || !buffer_room(s->record) ? SHM_CMD_WANT_TX : 0;
 }
 
 /* ---- chunks ---- */
@@ -159,30 +163,36 @@ static void append_chunk(struct channel* ch, struct record* r, uint32_t unit, bo
   r->tx_last = unit;
 }
 
-/* Makes sure that the last chunk of a stream has room. */
-static bool stream_room(struct context* c, uint32_t index, size_t wanted) {
-  struct channel* ch = channel_of(c, index);
-  struct record* r = record_at(c, index);
-  uint32_t near = NONE;
-  if (r->tx_last != NONE) {
-    const struct tx_unit* u = &ch->units[r->tx_last];
-    if (u->used < capacity(u)) return true;
-    near = r->tx_last + u->units;
-  }
+static bool last_has_room(const struct sock* s) {
+  if (s->record->tx_last == NONE) return false;
+  const struct tx_unit* u = &s->channel->units[s->record->tx_last];
+  return u->used < capacity(u);
+}
+
+/* Gives a stream another chunk. */
+static bool add_chunk(const struct sock* s, size_t wanted) {
+  struct channel* ch = s->channel;
+  struct record* r = s->record;
+  const uint32_t near = r->tx_last != NONE ? r->tx_last + ch->units[r->tx_last].units : NONE;
   const bool large = wanted >= LARGE_FROM || outstanding(r) >= LARGE_FROM;
   uint32_t unit = large ? pool_allocate(ch, UNITS_PER_BLOCK, near) : NONE;
   if (unit == NONE) unit = pool_allocate(ch, 1, near);
   if (unit == NONE) {
-    starve(c, index);
+    starve(s->context, s->index);
     unit = pool_allocate(ch, 1, near);
     if (unit == NONE) return false;
   }
   if (unit != near && r->tx_extents >= SHM_MAX_EXTENTS) {
-    pool_free(c, ch, unit);
+    pool_free(s->context, ch, unit);
     return false;
   }
   append_chunk(ch, r, unit, unit == near);
   return true;
+}
+
+/* Makes sure that the last chunk of a stream has room. */
+static inline bool stream_room(const struct sock* s, size_t wanted) {
+  return last_has_room(s) || add_chunk(s, wanted);
 }
 
 struct run { /* bytes placed and not yet named to the daemon */
@@ -191,36 +201,34 @@ struct run { /* bytes placed and not yet named to the daemon */
 };
 
 /* `flags`: SHM_CMD_MORE, SHM_CMD_URGENT. */
-static void send_run(struct context* c, uint32_t index, struct run* run, uint8_t flags) {
+static inline void send_run(const struct sock* s, struct run* run, uint8_t flags) {
   if (run->length == 0) return;
   const struct command command = {.op = SHM_OP_SEND,
-                                  .flags = (uint8_t)(want_flag(c, index) | flags),
+                                  .flags = (uint8_t)(want_flag(s) | flags),
                                   .length = run->length,
                                   .offset = run->offset};
   run->length = 0;
-  command_push(c, index, &command);
+  command_send(s, &command);
 }
 
 /* Queues up to `length` bytes; returns how many. Under tx_lock. */
-static size_t append_stream(struct context* c, uint32_t index, struct iter* it, size_t length,
-                            uint8_t flags) {
-  struct channel* ch = channel_of(c, index);
-  struct record* r = record_at(c, index);
+static size_t append_stream(const struct sock* s, struct iter* it, size_t length, uint8_t flags) {
+  struct channel* ch = s->channel;
+  struct record* r = s->record;
   struct run run = {0};
   size_t done = 0;
   store(&r->torn, 1);
   while (done < length) {
     const uint32_t used = outstanding(r);
     const uint32_t limit = load_relaxed(&r->sndbuf);
-    if (used >= limit || !stream_room(c, index, length - done)) break;
+    if (used >= limit || !stream_room(s, length - done)) break;
     struct tx_unit* u = &ch->units[r->tx_last];
     size_t n = capacity(u) - u->used;
     if (n > length - done) n = length - done;
     if (n > limit - used) n = limit - used;
     const uint64_t offset = (uint64_t)r->tx_last * SHM_CHUNK_UNIT + u->used;
     iter_read(it, ch->tx_pool + offset, n);
-    if (run.length != 0 && run.offset + run.length != offset)
-      send_run(c, index, &run, SHM_CMD_MORE);
+    if (run.length != 0 && run.offset + run.length != offset) send_run(s, &run, SHM_CMD_MORE);
     if (run.length == 0) run.offset = offset;
     run.length += (uint32_t)n;
     u->used += (uint32_t)n;
@@ -228,16 +236,16 @@ static size_t append_stream(struct context* c, uint32_t index, struct iter* it, 
     u->end = r->tx_tail;
     done += n;
   }
-  send_run(c, index, &run, flags);
+  send_run(s, &run, flags);
   store(&r->torn, 0);
   return done;
 }
 
 /* ---- datagrams ---- */
 
-static bool datagram_room(struct context* c, uint32_t index, uint32_t bytes) {
-  struct channel* ch = channel_of(c, index);
-  struct record* r = record_at(c, index);
+static bool datagram_room(const struct sock* s, uint32_t bytes) {
+  struct channel* ch = s->channel;
+  struct record* r = s->record;
   const uint32_t used = outstanding(r);
   if (r->dgrams >= SHM_MAX_DATAGRAMS) return false;
   if (used != 0 && used + bytes > load_relaxed(&r->sndbuf)) return false;
@@ -254,18 +262,18 @@ static bool datagram_room(struct context* c, uint32_t index, uint32_t bytes) {
       append_chunk(ch, r, unit, r->tx_last != NONE);
       return true;
     }
-    if (tries == 0) starve(c, index);
+    if (tries == 0) starve(s->context, s->index);
   }
   return false;
 }
 
 /* Queues one datagram. Under tx_lock. False: no room now. */
-static bool append_datagram(struct context* c, uint32_t index, struct iter* it,
+static bool append_datagram(const struct sock* s, struct iter* it,
                             const struct shm_datagram* header) {
-  struct channel* ch = channel_of(c, index);
-  struct record* r = record_at(c, index);
+  struct channel* ch = s->channel;
+  struct record* r = s->record;
   const uint32_t bytes = record_bytes(header->length);
-  if (!datagram_room(c, index, bytes)) return false;
+  if (!datagram_room(s, bytes)) return false;
   struct tx_unit* u = &ch->units[r->tx_last];
   const uint64_t offset = (uint64_t)r->tx_last * SHM_CHUNK_UNIT + u->used;
   uint8_t* at = ch->tx_pool + offset;
@@ -281,10 +289,9 @@ static bool append_datagram(struct context* c, uint32_t index, struct iter* it,
   store_relaxed(&r->dgrams, r->dgrams + 1);
   store_relaxed(&r->tx_tail, r->tx_tail + bytes);
   u->end = r->tx_tail;
-  command_push(
-      c, index,
-      &(struct command){
-          .op = SHM_OP_SENDTO, .flags = want_flag(c, index), .length = bytes, .offset = offset});
+  command_send(s,
+               &(struct command){
+                   .op = SHM_OP_SENDTO, .flags = want_flag(s), .length = bytes, .offset = offset});
   return true;
 }
 
@@ -296,9 +303,9 @@ struct sending {
   size_t length;
   size_t done;
   int flags;
-  struct iovec* span;         /* to reserve room instead of to send; NULL */
-  struct shm_datagram header; /* datagram */
-  bool refused;               /* datagram: EMSGSIZE, and the daemon is to say so in the queue */
+  bool refused;                /* datagram: EMSGSIZE, and the daemon is to say so in the queue */
+  struct iovec* span;          /* to reserve room instead of to send; NULL */
+  struct shm_datagram* header; /* datagram */
 };
 
 /* What stands in the way of sending: 0 nothing, EAGAIN wait, else the errno. */
@@ -319,11 +326,10 @@ static int send_state(const struct sock* s) {
 
 /* Under tx_lock. */
 static int reserve(struct sending* o) {
-  struct context* c = o->s.context;
   struct record* r = o->s.record;
   const uint32_t used = outstanding(r);
   const uint32_t limit = load_relaxed(&r->sndbuf);
-  if (used >= limit || !stream_room(c, o->s.index, o->length)) return EAGAIN;
+  if (used >= limit || !stream_room(&o->s, o->length)) return EAGAIN;
   const struct tx_unit* u = &o->s.channel->units[r->tx_last];
   size_t n = capacity(u) - u->used;
   if (n > limit - used) n = limit - used;
@@ -344,7 +350,7 @@ static void commit(const struct sock* s, size_t length, bool more) {
   u->used += (uint32_t)length;
   store_relaxed(&r->tx_tail, r->tx_tail + (uint32_t)length);
   u->end = r->tx_tail;
-  send_run(s->context, s->index, &run, more ? SHM_CMD_MORE : 0);
+  send_run(s, &run, more ? SHM_CMD_MORE : 0);
   store(&r->torn, 0);
 }
 
@@ -354,24 +360,22 @@ static uint8_t command_flags(const struct sending* o) {
 }
 
 /* One attempt: 0 all sent, EAGAIN no room, else the errno. */
-static int send_once(struct sending* o) {
-  struct context* c = o->s.context;
-  const uint32_t index = o->s.index;
-  tx_acquire(c, index);
+static inline int send_once(struct sending* o) {
+  tx_acquire(&o->s);
   int rc = send_state(&o->s);
   if (rc == 0) {
-    tx_reap(c, index);
-    if ((load_relaxed(&o->s.record->flags) & R_STREAM) == 0) {
-      rc = append_datagram(c, index, &o->it, &o->header) ? 0 : EAGAIN;
+    tx_reap(&o->s);
+    if (o->header != NULL) {
+      rc = append_datagram(&o->s, &o->it, o->header) ? 0 : EAGAIN;
       if (rc == 0) o->done = o->length;
     } else if (o->span != NULL) {
       rc = reserve(o);
     } else {
-      o->done += append_stream(c, index, &o->it, o->length - o->done, command_flags(o));
+      o->done += append_stream(&o->s, &o->it, o->length - o->done, command_flags(o));
       rc = o->done == o->length ? 0 : EAGAIN;
     }
   }
-  tx_unlock(c, index);
+  tx_unlock(&o->s);
   return rc;
 }
 
@@ -385,7 +389,7 @@ static int wait_writable(struct sending* o, uint32_t seen, int64_t deadline) {
     seen = load(&o->s.record->seq);
     const uint32_t f = load(&o->s.record->flags);
     if (!sock_alive(&o->s) || load_relaxed(&c->dead) || (f & (R_FAILED | R_SHUT_WR)) != 0) return 0;
-    if ((f & R_CONNECTING) == 0 && tx_writable(c, o->s.index)) return 0;
+    if ((f & R_CONNECTING) == 0 && tx_writable(&o->s)) return 0;
   }
 }
 
@@ -438,7 +442,7 @@ static int fail_with_error_queued(struct sending* o) {
 }
 
 static int prepare_datagram(struct sending* o, const struct sockaddr* to, socklen_t to_length) {
-  struct shm_datagram* h = &o->header;
+  struct shm_datagram* h = o->header;
   const bool queued =
       errors_wanted(o->s.record) != 0 && o->s.record->options.mtu_discover - 1 >= IP_PMTUDISC_DO;
   if (o->length > MAX_DATAGRAM) {
@@ -464,22 +468,39 @@ static int prepare_datagram(struct sending* o, const struct sockaddr* to, sockle
   return ensure_bound(&o->s);
 }
 
+static ssize_t send_datagram(struct sending* o, const struct msghdr* m) {
+  struct shm_datagram header;
+  o->header = &header;
+  if (prepare_datagram(o, m->msg_name, m->msg_namelen) != 0) return -1;
+  const int error = m->msg_controllen != 0 ? ancillary_read(m, &header) : 0;
+  if (error != 0) return fail(error);
+  const int rc = send_all(o);
+  return rc == 0 && o->refused ? fail_with_error_queued(o) : finish(o, rc);
+}
+
+static bool knows_flags(const struct context* c, int flags, bool stream) {
+  const int urgent = stream && daemon_knows(c, 4) ? MSG_OOB : 0;
+  return (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | urgent)) == 0;
+}
+
 static ssize_t send_message(int fd, const struct msghdr* m, int flags) {
   struct sending o = {.it = {.vec = m->msg_iov, .count = m->msg_iovlen}, .flags = flags};
   if (sock_lookup_live(fd, &o.s) != 0) return -1;
   const bool stream = (load(&o.s.record->flags) & R_STREAM) != 0;
-  const int urgent = stream && daemon_knows(o.s.context, 4) ? MSG_OOB : 0;
-  if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | urgent)) != 0) return fail(EOPNOTSUPP);
+  if (!knows_flags(o.s.context, flags, stream)) return fail(EOPNOTSUPP);
   const ssize_t total = iov_total(m->msg_iov, m->msg_iovlen);
   if (total < 0) return -1;
   o.length = (size_t)total;
-  if (!stream && prepare_datagram(&o, m->msg_name, m->msg_namelen) != 0) return -1;
-  if (m->msg_controllen != 0) {
-    const int error = ancillary_read(m, stream ? NULL : &o.header);
-    if (error != 0) return fail(error);
-  }
-  const int rc = send_all(&o);
-  return rc == 0 && o.refused ? fail_with_error_queued(&o) : finish(&o, rc);
+  if (!stream) return send_datagram(&o, m);
+  const int error = m->msg_controllen != 0 ? ancillary_read(m, NULL) : 0;
+  return error != 0 ? fail(error) : finish(&o, send_all(&o));
+}
+
+/* One buffer, of a stream. */
+static inline ssize_t send_bytes(const struct sock* s, const void* data, size_t length, int flags) {
+  const struct iovec one = {.iov_base = (void*)(uintptr_t)data, .iov_len = length};
+  struct sending o = {.s = *s, .it = {.vec = &one, .count = 1}, .length = length, .flags = flags};
+  return finish(&o, send_all(&o));
 }
 
 ssize_t postern_send(int fd, const void* data, size_t length, int flags) {
@@ -489,6 +510,11 @@ ssize_t postern_send(int fd, const void* data, size_t length, int flags) {
 ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
                        const struct sockaddr* to, socklen_t to_length) {
   ENTER();
+  struct sock s;
+  if (sock_find(fd, &s) && (load(&s.record->flags) & R_STREAM) != 0 && length <= SSIZE_MAX &&
+      (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)) == 0) {
+    return send_bytes(&s, data, length, flags);
+  }
   struct iovec one = {.iov_base = (void*)(uintptr_t)data, .iov_len = length};
   const struct msghdr m = {
       .msg_name = (void*)(uintptr_t)to, .msg_namelen = to_length, .msg_iov = &one, .msg_iovlen = 1};
@@ -529,13 +555,13 @@ ssize_t postern_send_commit(int fd, size_t length, int flags) {
   if (sock_lookup_live(fd, &o.s) != 0) return -1;
   if ((flags & ~(MSG_MORE | MSG_NOSIGNAL)) != 0) return fail(EOPNOTSUPP);
   struct record* r = o.s.record;
-  tx_acquire(o.s.context, o.s.index);
+  tx_acquire(&o.s);
   int rc = send_state(&o.s);
   const struct tx_unit* u = r->tx_last != NONE ? &o.s.channel->units[r->tx_last] : NULL;
   if (rc == 0 && (!r->reserved || u == NULL || length > capacity(u) - u->used)) rc = EINVAL;
   if (rc != EINVAL) r->reserved = 0;
   if (rc == 0 && length != 0) commit(&o.s, length, (flags & MSG_MORE) != 0);
-  tx_unlock(o.s.context, o.s.index);
+  tx_unlock(&o.s);
   o.done = rc == 0 ? length : 0;
   return finish(&o, rc);
 }

@@ -25,8 +25,7 @@ int64_t deadline_after_ms(int timeout_ms) {
   return timeout_ms < 0 ? FOREVER : now_ns() + (int64_t)timeout_ms * 1000000;
 }
 
-void kick_leader(struct context* c, uint32_t what) {
-  if (__atomic_load_n(&c->own.leader_asleep, __ATOMIC_SEQ_CST) == 0) return;
+void kick_asleep(struct context* c, uint32_t what) {
   if (load_relaxed(&c->own.leader_waits) != what) return;
   if (exchange(&c->own.leader_asleep, 0) == 0) return;
   const uint64_t one = 1;
