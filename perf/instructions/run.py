@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Counts what the worker costs in instructions and compares with the committed baseline.
+"""Counts what the worker and the client library cost in instructions and compares with the committed
+baseline.
 
-bench_instructions runs under callgrind; only turns of the worker are counted, and the count is the
-same on every run. A scenario that costs more than 3 % above baseline.json fails. Whoever has a
+bench_instructions and bench_client run under callgrind; only turns of the worker, or of the event
+loop, are counted, and the count is the same on every run. A scenario that costs more than 3 % above baseline.json fails. Whoever has a
 reason changes the baseline with --update and gives the reason in the commit.
 """
 import argparse
@@ -25,7 +26,8 @@ UNITS = {'idle': 'turn', 'udp_receive': 'datagram', 'udp_echo': 'datagram', 'bul
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--program', required=True, help='bench_instructions')
+    parser.add_argument('--program', required=True, action='append',
+                        help='bench_instructions, bench_client; may be given more than once')
     parser.add_argument('--compiler', required=True, help='what compiled it, as in the baseline')
     parser.add_argument('--update', action='store_true', help='write the baseline anew')
     parser.add_argument('--keep', metavar='DIR', help="keep callgrind's file here; name one scenario")
@@ -37,8 +39,7 @@ def arguments():
     return parser.parse_args()
 
 
-def measure(program, scenarios, directory):
-    """Instructions per unit by scenario."""
+def measure_one(program, scenarios, directory):
     out = pathlib.Path(directory) / 'callgrind.out'
     # Names in full: each scenario's file is read on its own.
     command = ['valgrind', '--tool=callgrind', '--collect-atstart=no', '--compress-strings=no',
@@ -55,9 +56,19 @@ def measure(program, scenarios, directory):
         if name and total:
             counted[name[1]] = int(total[1]) / int(units[name[1]])
             file.rename(file.with_name(name[1] + '.callgrind'))
-    if not counted or set(counted) != set(units):
+    if set(counted) != set(units):
         sys.exit(f'callgrind counted {sorted(counted)} of {sorted(units)}')
     return {name: round(counted[name], 1) for name in units}
+
+
+def measure(programs, scenarios, directory):
+    """Instructions per unit by scenario; a program leaves out scenarios that it does not know."""
+    counted = {}
+    for program in programs:
+        counted |= measure_one(program, scenarios, directory)
+    if not counted:
+        sys.exit(f'no program knows {scenarios}')
+    return counted
 
 
 def compare(counted, baseline):
@@ -114,11 +125,12 @@ def write_report(path, compiler, flavors, counted, directory):
 
 
 def report(options):
-    programs = {'release': options.program, **dict(a.split('=', 1) for a in options.also)}
+    also = (a.split('=', 1) for a in options.also)
+    programs = {'release': options.program, **{flavor: [program] for flavor, program in also}}
     counted = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for flavor, program in reversed(programs.items()):  # the first one's files remain
-            counted[flavor] = measure(program, options.scenarios, scratch)
+        for flavor, each in reversed(programs.items()):  # the first one's files remain
+            counted[flavor] = measure(each, options.scenarios, scratch)
         write_report(options.report, options.compiler, list(programs), counted, scratch)
 
 
