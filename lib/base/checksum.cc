@@ -8,36 +8,72 @@ namespace postern {
 
 namespace {
 
-constexpr uint32_t fold64(uint64_t sum) {
-  sum = (sum & 0xffffffff) + (sum >> 32);
-  sum = (sum & 0xffffffff) + (sum >> 32);
-  return static_cast<uint32_t>(sum);
-}
+constexpr size_t kShort = 192;  // bytes: below, words of 64 bits are cheaper than vectors
 
-template <class T>
-uint64_t take(const std::byte*& p) {
-  T word;
-  std::memcpy(&word, p, sizeof word);
-  p += sizeof word;
+// A running sum of words of 64 bits, carries apart.
+class Words {
+ public:
+  explicit Words(uint64_t sum) : sum_(sum) {}
+  void add(uint64_t word) {
+    sum_ += word;
+    carries_ += sum_ < word ? 1 : 0;
+  }
+  [[nodiscard]] uint32_t folded() const {
+    const uint64_t sum = sum_ + carries_;
+    return checksum_fold64(sum + (sum < carries_ ? 1 : 0));
+  }
+
+ private:
+  uint64_t sum_;
+  uint64_t carries_ = 0;
+};
+
+// Adds, and with kCopy also copies, fewer than 8 bytes, the last of them alone if n is odd, then
+// padded with zero (RFC 1071 1).
+template <bool kCopy>
+uint64_t take_few(const std::byte* src, [[maybe_unused]] std::byte* dst, size_t n) {
+  uint64_t word = 0;
+  if (n == 0) return word;
+  std::memcpy(&word, src, n);
+  if constexpr (kCopy) std::memcpy(dst, src, n);
   return word;
 }
 
-// Adds n < 32 bytes, the last of them alone if n is odd, then padded with zero (RFC 1071 1).
-uint64_t add_tail(const std::byte* p, size_t n, uint64_t sum) {
+// Adds, and with kCopy also copies, n bytes.
+template <bool kCopy>
+uint32_t add_words(const std::byte* src, [[maybe_unused]] std::byte* dst, size_t n, uint64_t sum) {
+  static_assert(std::endian::native == std::endian::little);
+  Words words(sum);
+  const auto step = [&](ptrdiff_t at) {
+    uint64_t word;
+    std::memcpy(&word, src + at, sizeof word);
+    if constexpr (kCopy) std::memcpy(dst + at, &word, sizeof word);
+    return word;
+  };
+  if (n < 8) {
+    words.add(take_few<kCopy>(src, dst, n));
+    return words.folded();
+  }
+  const auto pass = [&](size_t bytes) {
+    src += bytes;
+    if constexpr (kCopy) dst += bytes;
+  };
+  for (; n >= 32; n -= 32, pass(32)) {
+    for (ptrdiff_t at = 0; at < 32; at += 8) words.add(step(at));
+  }
   if ((n & 16) != 0) {
-    sum += take<uint32_t>(p);
-    sum += take<uint32_t>(p);
-    sum += take<uint32_t>(p);
-    sum += take<uint32_t>(p);
+    words.add(step(0));
+    words.add(step(8));
+    pass(16);
   }
   if ((n & 8) != 0) {
-    sum += take<uint32_t>(p);
-    sum += take<uint32_t>(p);
+    words.add(step(0));
+    pass(8);
   }
-  if ((n & 4) != 0) sum += take<uint32_t>(p);
-  if ((n & 2) != 0) sum += take<uint16_t>(p);
-  if ((n & 1) != 0) sum += take<uint8_t>(p);
-  return sum;
+  // The last few, behind bytes that are in already.
+  n &= 7;
+  if (n != 0) words.add(step(static_cast<ptrdiff_t>(n) - 8) >> (64 - 8 * n));
+  return words.folded();
 }
 
 #ifdef __AVX2__
@@ -109,18 +145,21 @@ uint64_t add_blocks(const std::byte*& src, [[maybe_unused]] std::byte*& dst, siz
 
 }  // namespace
 
-uint32_t checksum_add(std::span<const std::byte> data, uint32_t sum) noexcept {
+uint32_t checksum_add(std::span<const std::byte> data, uint64_t sum) noexcept {
   const std::byte* p = data.data();
   size_t n = data.size();
   std::byte* none = nullptr;
-  const uint64_t blocks = n >= 32 ? add_blocks<false>(p, none, n) : 0;
-  return fold64(add_tail(p, n, fold64(blocks) + uint64_t{sum}));
+  if (n >= kShort) {
+    sum = uint64_t{checksum_fold64(sum)} + checksum_fold64(add_blocks<false>(p, none, n));
+  }
+  return add_words<false>(p, none, n, sum);
 }
 
-uint32_t copy_and_checksum(std::byte* dst, const std::byte* src, size_t n, uint32_t sum) noexcept {
-  const uint64_t blocks = n >= 32 ? add_blocks<true>(src, dst, n) : 0;
-  if (n > 0) std::memcpy(dst, src, n);
-  return fold64(add_tail(src, n, fold64(blocks) + uint64_t{sum}));
+uint32_t copy_and_checksum(std::byte* dst, const std::byte* src, size_t n, uint64_t sum) noexcept {
+  if (n >= kShort) {
+    sum = uint64_t{checksum_fold64(sum)} + checksum_fold64(add_blocks<true>(src, dst, n));
+  }
+  return add_words<true>(src, dst, n, sum);
 }
 
 }  // namespace postern

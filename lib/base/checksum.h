@@ -23,11 +23,15 @@ constexpr uint32_t checksum_combine(uint32_t a, uint32_t b) {
   return sum + (sum < a ? 1U : 0U);
 }
 
+// A sum of 64-bit words, or of many of 32 bits, as a running sum. The high half of a value and its
+// halves exchanged is their one's complement sum: the low half brings the carry. 0 only of 0.
+constexpr uint32_t checksum_fold64(uint64_t sum) {
+  return static_cast<uint32_t>((sum + std::rotl(sum, 32)) >> 32);
+}
+
 // Folds a running sum to 16 bits. Not complemented.
 constexpr uint16_t checksum_fold(uint32_t sum) {
-  sum = (sum & 0xffff) + (sum >> 16);
-  sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<uint16_t>(sum);
+  return static_cast<uint16_t>((sum + std::rotl(sum, 16)) >> 16);
 }
 
 // The checksum field for a running sum: its complement, to be stored as it is.
@@ -35,8 +39,9 @@ constexpr be16 checksum_finish(uint32_t sum) {
   return std::bit_cast<be16>(static_cast<uint16_t>(~checksum_fold(sum)));
 }
 
-// The running sum of data that includes its own correct checksum.
-constexpr bool checksum_is_good(uint32_t sum) { return checksum_fold(sum) == 0xffff; }
+// The running sum of data that includes its own correct checksum. Folding keeps the remainder by
+// 0xffff.
+constexpr bool checksum_is_good(uint32_t sum) { return sum != 0 && sum % 0xffff == 0; }
 
 // The sum of bytes that stand at an odd position of the whole, from their sum at an even one.
 constexpr uint32_t checksum_odd(uint32_t sum) {
@@ -45,8 +50,9 @@ constexpr uint32_t checksum_odd(uint32_t sum) {
 }
 
 // Adds bytes that begin at an even position. To chain pieces, all but the last must have even
-// length; otherwise use checksum_add_at or Checksum. Any address and length.
-[[nodiscard]] uint32_t checksum_add(std::span<const std::byte> data, uint32_t sum = 0) noexcept;
+// length; otherwise use checksum_add_at or Checksum. Any address and length. `sum`: a running sum,
+// or one of 64 bits, not folded yet.
+[[nodiscard]] uint32_t checksum_add(std::span<const std::byte> data, uint64_t sum = 0) noexcept;
 
 // Adds bytes that begin at byte `position` of the summed data.
 [[nodiscard]] inline uint32_t checksum_add_at(std::span<const std::byte> data, size_t position,
@@ -57,7 +63,7 @@ constexpr uint32_t checksum_odd(uint32_t sum) {
 
 // Copies n bytes (no overlap) and adds them as beginning at an even position: one pass.
 [[nodiscard]] uint32_t copy_and_checksum(std::byte* dst, const std::byte* src, size_t n,
-                                         uint32_t sum = 0) noexcept;
+                                         uint64_t sum = 0) noexcept;
 
 // A sum of pieces of any length, in order.
 class Checksum {

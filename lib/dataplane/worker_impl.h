@@ -86,7 +86,8 @@ struct Worker::Impl {
     uint16_t interface = 0;
     ChecksumVerdict unjudged = ChecksumVerdict::unknown;
   };
-  std::vector<Arrival> arrivals;  // by DPDK's port id, and kLoopPort
+  std::vector<Arrival> arrivals;         // by DPDK's port id, and kLoopPort
+  std::array<RxPacket, kRxBurst> views;  // of the burst in hand; here, so that nobody clears it
   std::unique_ptr<Impairment> rx_impairment;
   std::vector<std::unique_ptr<Impairment>> tx_impairment;  // by interface; empty: none
 

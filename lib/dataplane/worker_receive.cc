@@ -29,15 +29,19 @@ uint32_t Worker::Impl::receive_from(uint16_t interface) noexcept {
   stages.mark(Stage::receive);
   if (n == 0 && rx_impairment == nullptr) return 0;
   if (n != 0) stages.received(n);
+  uint64_t bytes = 0;
+  uint32_t segments = 0;
   for (size_t i = 0; i < n; ++i) {
     burst[i]->port = port.id();  // net_ring leaves the sender's
-    counters.add(Counter::rx_bytes, rte_pktmbuf_pkt_len(burst[i]));
+    bytes += rte_pktmbuf_pkt_len(burst[i]);
+    segments += burst[i]->nb_segs;
   }
+  counters.add(Counter::rx_bytes, bytes);
   counters.add(Counter::rx_packets, n);
 
   std::array<rte_mbuf*, 2 * kRxBurst + Impairment::kHeld> impaired;
   rte_mbuf** packets = burst.data();
-  size_t count = keep_contiguous(packets, n);
+  size_t count = segments == n ? n : keep_contiguous(packets, n);
   if (rx_impairment != nullptr) {
     count = rx_impairment->apply({packets, count}, impaired.data(), now, counters);
     packets = impaired.data();
@@ -157,7 +161,6 @@ uint32_t Worker::Impl::receive_looped() noexcept {
 }
 
 void Worker::Impl::deliver(rte_mbuf** packets, size_t n) noexcept {
-  std::array<RxPacket, kRxBurst> views;
   while (n > 0) {
     const size_t part = std::min(n, kRxBurst);
     for (size_t i = 0; i < part; ++i) {
@@ -165,8 +168,7 @@ void Worker::Impl::deliver(rte_mbuf** packets, size_t n) noexcept {
       views[i] = view_of(packets[i], arrival.interface, arrival.unjudged);
     }
     stack.receive({views.data(), part}, now);
-    compat::buffers_given();
-    rte_pktmbuf_free_bulk(packets, static_cast<unsigned>(part));
+    free_burst({packets, part});
     packets += part;
     n -= part;
   }

@@ -33,7 +33,7 @@ struct CommonFields {
 
 struct CommonHeaders {
   uint32_t length = 0;  // 54 or 66
-  uint32_t sum = 0;     // running sum of the pseudo-header
+  uint64_t sum = 0;     // of the pseudo-header, not folded
 };
 
 // The segment carries no option but timestamps.
@@ -55,12 +55,8 @@ T load(const std::byte* at) noexcept {
   return v;
 }
 
-// A sum of few words to a running sum of 16 bits.
-inline uint32_t fold(uint64_t sum) noexcept {
-  sum = (sum & 0xffffffff) + (sum >> 32);
-  sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<uint32_t>((sum & 0xffff) + (sum >> 16));
-}
+// The checksum field for a sum of few words.
+inline be16 finish(uint64_t sum) noexcept { return checksum_finish(checksum_fold64(sum)); }
 
 inline void put_tcp(std::byte* at, const FlowKey& key, const TcpSegment& s) noexcept {
   const uint32_t words = s.has_timestamps ? 8 : 5;
@@ -77,8 +73,8 @@ inline void put_tcp(std::byte* at, const FlowKey& key, const TcpSegment& s) noex
 
 }  // namespace detail
 
-// Ethernet and IPv4. Returns the running sum of the pseudo-header.
-inline uint32_t write_common_ipv4(std::byte* out, const IpAddress& local_address,
+// Ethernet and IPv4. Returns the sum of the pseudo-header, not folded.
+inline uint64_t write_common_ipv4(std::byte* out, const IpAddress& local_address,
                                   const IpAddress& remote_address, Protocol protocol,
                                   uint32_t l4_length, const CommonFields& f) noexcept {
   using namespace detail;
@@ -96,20 +92,19 @@ inline uint32_t write_common_ipv4(std::byte* out, const IpAddress& local_address
   const uint64_t addresses = uint64_t{local} + remote;
   be16 ip_checksum{0};
   if (!f.offload_ip_checksum) {
-    ip_checksum =
-        checksum_finish(fold(addresses + load<uint16_t>(out + 14) +
-                             uint64_t{load<uint32_t>(out + 16)} + load<uint32_t>(out + 20)));
+    ip_checksum = finish(addresses + load<uint16_t>(out + 14) + load<uint32_t>(out + 16) +
+                         load<uint32_t>(out + 20));
   }
   std::memcpy(out + 24, &ip_checksum, 2);
-  return fold(addresses + checksum_word(static_cast<uint16_t>(protocol)) +
-              checksum_word(static_cast<uint16_t>(l4_length)));
+  return addresses + checksum_word(static_cast<uint16_t>(protocol)) +
+         checksum_word(static_cast<uint16_t>(l4_length));
 }
 
 // Writes all headers of a segment, the checksum of TCP zero. `key` has IPv4 addresses.
 inline CommonHeaders write_common_headers(std::byte* out, const FlowKey& key, const TcpSegment& s,
                                           const CommonFields& f) noexcept {
   const uint32_t tcp_header = s.has_timestamps ? 32 : 20;
-  const uint32_t pseudo =
+  const uint64_t pseudo =
       write_common_ipv4(out, key.local, key.remote, Protocol::tcp, tcp_header + s.length, f);
   detail::put_tcp(out + kCommonL4, key, s);
   return {kCommonL4 + tcp_header, pseudo};
@@ -125,17 +120,16 @@ struct CommonDatagram {
 inline void write_common_datagram(std::byte* out, const CommonDatagram& d, uint32_t payload,
                                   L4Checksum by, const CommonFields& f) noexcept {
   const uint32_t length = kCommonUdp + d.length;
-  const uint32_t pseudo =
+  const uint64_t pseudo =
       write_common_ipv4(out, d.local.address, d.remote.address, Protocol::udp, length, f);
   std::byte* const udp = out + kCommonL4;
   detail::put32(udp, uint32_t{d.local.port} << 16 | d.remote.port);
   be16 checksum{0};
   if (by == L4Checksum::device) {
-    checksum = std::bit_cast<be16>(checksum_fold(pseudo));
+    checksum = std::bit_cast<be16>(checksum_fold(checksum_fold64(pseudo)));
   } else if (by == L4Checksum::software) {
-    checksum =
-        checksum_finish(detail::fold(uint64_t{pseudo} + payload + detail::load<uint32_t>(udp) +
-                                     checksum_word(static_cast<uint16_t>(length))));
+    checksum = detail::finish(pseudo + payload + detail::load<uint32_t>(udp) +
+                              checksum_word(static_cast<uint16_t>(length)));
     if (checksum == be16(0)) checksum = 0xffff;  // RFC 768: 0 means none
   }
   const be16 wire_length(static_cast<uint16_t>(length));
@@ -148,13 +142,15 @@ inline void write_common_datagram(std::byte* out, const CommonDatagram& d, uint3
 inline void finish_common_checksum(std::byte* out, const CommonHeaders& headers, uint32_t payload,
                                    L4Checksum by) noexcept {
   if (by == L4Checksum::none) return;  // it is 0
-  be16 checksum = std::bit_cast<be16>(checksum_fold(headers.sum));
-  if (by == L4Checksum::software) {
-    uint64_t sum = uint64_t{headers.sum} + payload;
+  be16 checksum;
+  if (by == L4Checksum::device) {
+    checksum = std::bit_cast<be16>(checksum_fold(checksum_fold64(headers.sum)));
+  } else {
+    uint64_t sum = headers.sum + payload;
     for (uint32_t at = kCommonL4; at < headers.length; at += 4) {
       sum += detail::load<uint32_t>(out + at);
     }
-    checksum = checksum_finish(detail::fold(sum));
+    checksum = detail::finish(sum);
   }
   std::memcpy(out + kCommonL4 + offsetof(wire::TcpHeader, checksum), &checksum, sizeof checksum);
 }

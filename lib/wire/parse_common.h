@@ -11,6 +11,9 @@
 
 namespace postern::wire {
 
+// What ipv4_source_possible() says of classes A to C, of the first byte alone; false of all others.
+inline bool common_source(uint8_t first) noexcept { return first - 1U < 223 && first != 127; }
+
 // RFC 1122 3.2.1.3: no packet from the wire comes from group, broadcast, loopback or "this" net.
 inline bool ipv4_source_possible(uint32_t a) noexcept {
   const uint32_t top = a >> 24;
@@ -35,23 +38,26 @@ T load(const void* at) noexcept {
   return v;
 }
 
-// RFC 791: of a header of 20 bytes.
+// RFC 791: of a header of 20 bytes whose version is not 0.
 inline bool ipv4_checksum_good(const Ipv4Header& ip) noexcept {
   const auto* const at = reinterpret_cast<const std::byte*>(&ip);
-  uint64_t sum = uint64_t{load<uint32_t>(at)} + load<uint32_t>(at + 4) + load<uint32_t>(at + 8) +
-                 load<uint32_t>(at + 12) + load<uint32_t>(at + 16);
-  sum = (sum & 0xffffffff) + (sum >> 32);
-  return checksum_is_good(static_cast<uint32_t>((sum & 0xffff) + (sum >> 16)));
+  uint64_t sum = load<uint64_t>(at);
+  const auto second = load<uint64_t>(at + 8);
+  sum += second;
+  sum += sum < second ? 1 : 0;
+  const uint64_t last = load<uint32_t>(at + 16);
+  sum += last;
+  sum += sum < last ? 1 : 0;
+  return sum % 0xffff == 0;
 }
 
 // RFC 9293 3.1, RFC 768: of a transport header and payload right behind that header.
 inline bool transport_checksum_good(const Ipv4Header& ip, size_t l4_length) noexcept {
-  const uint64_t addresses = uint64_t{load<uint32_t>(&ip.source)} + load<uint32_t>(&ip.destination);
-  uint64_t sum =
-      addresses + checksum_word(ip.protocol) + checksum_word(static_cast<uint16_t>(l4_length));
-  sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+  const uint64_t pseudo = uint64_t{load<uint32_t>(&ip.source)} + load<uint32_t>(&ip.destination) +
+                          checksum_word(ip.protocol) +
+                          checksum_word(static_cast<uint16_t>(l4_length));
   const auto* const l4 = reinterpret_cast<const std::byte*>(&ip) + sizeof(Ipv4Header);
-  return checksum_is_good(checksum_add({l4, l4_length}, static_cast<uint32_t>(sum)));
+  return checksum_is_good(checksum_add({l4, l4_length}, pseudo));
 }
 
 // Good by the device's word or, where it has none, by the sum; or it does not matter.
@@ -124,7 +130,7 @@ inline bool parse_common(const RxPacket& packet, ParsedPacket* out) noexcept {
       !(udp && detail::common_udp(l4, l4_length, packet.l4_checksum, out))) {
     return false;
   }
-  if (!ipv4_source_possible(out->source.v4_value()) ||
+  if (!common_source(detail::load<uint8_t>(&ip.source)) ||
       !detail::judged_good(packet.ip_checksum, [&] { return detail::ipv4_checksum_good(ip); }) ||
       !detail::judged_good(packet.l4_checksum,
                            [&] { return detail::transport_checksum_good(ip, l4_length); })) {
