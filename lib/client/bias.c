@@ -15,11 +15,12 @@ enum { TRANSFERS = 2 }; /* in the life of an attachment */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t numbers;   /* given out; under mutex, as the rest */
-static uint32_t owner;     /* whose the bias is, or will be again after SHARED */
 static uint32_t transfers; /* made since the attach */
-static uint32_t unshared;  /* SHARED can end */
+static uint32_t shared;    /* other processes are about; written by whoever is inside */
 
-static bool is_number(uint32_t current) { return current - 1 < BIAS_LAST; }
+static uint32_t number_of(uint32_t current) { return current & ~(uint32_t)BIAS_SHARED; }
+/* Some thread has the bias. */
+static bool is_number(uint32_t current) { return number_of(current) - 1 < BIAS_LAST; }
 
 /* A number for this thread; false: there are none left. */
 static bool have_number(void) {
@@ -28,7 +29,8 @@ static bool have_number(void) {
 }
 
 /* Nobody is inside with the bias when this returns, nor comes in before `current` is changed. */
-static void take_away(uint32_t number) {
+static void take_away(uint32_t current) {
+  const uint32_t number = number_of(current);
   const int error = errno;
   store(&bias.current, BIAS_REVOKING);
   (void)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
@@ -37,27 +39,14 @@ static void take_away(uint32_t number) {
 }
 
 static uint32_t take(void) {
-  store_relaxed(&owner, bias_number);
   store_relaxed(&bias.inside[bias_number], 1);
   store(&bias.current, bias_number);
   return bias_number;
 }
 
-/* SHARED has no owner inside: it ends with the owner's first call after the last sharer is gone, or
- * with the first call of another thread, for good. */
-static uint32_t enter_shared(void) {
-  if (bias_number != owner) {
-    store(&bias.current, BIAS_NOBODY);
-    return 0;
-  }
-  if (!load_relaxed(&unshared)) return 0;
-  store_relaxed(&unshared, 0);
-  return take();
-}
-
 static uint32_t enter_foreign(uint32_t current) {
-  take_away(current);
-  if (transfers < TRANSFERS && have_number()) {
+  take_away(current); /* from here on `shared` is what it was made by who was inside */
+  if (!load(&shared) && transfers < TRANSFERS && have_number()) {
     ++transfers;
     return take();
   }
@@ -69,17 +58,14 @@ uint32_t bias_enter_slow(void) {
   const uint32_t number = bias_number;
   /* A call inside a call that is counted: whoever wants the bias waits for the outer one. */
   if (number != 0 && bias.inside[number] != 0) return 0;
-  if (load(&bias.current) == BIAS_SHARED && number == load_relaxed(&owner) &&
-      !load_relaxed(&unshared)) {
-    return 0;
-  }
   uint32_t entered = 0;
   pthread_mutex_lock(&mutex);
   const uint32_t current = load(&bias.current);
-  if (current == BIAS_SHARED) {
-    entered = enter_shared();
+  if (is_number(current) && !bias_is(current, number)) {
+    entered = enter_foreign(current);
   } else if (is_number(current)) {
-    entered = current == number ? take() : enter_foreign(current);
+    store_relaxed(&bias.inside[number], 1); /* nobody takes it away meanwhile: the mutex */
+    entered = number;
   }
   pthread_mutex_unlock(&mutex);
   return entered;
@@ -98,11 +84,11 @@ void bias_resume(uint32_t calls) {
   if (number != 0) store_relaxed(&bias.inside[number], calls);
   __atomic_signal_fence(__ATOMIC_SEQ_CST);
   const uint32_t now = load(&bias.current);
-  if (now == BIAS_NOBODY || now == BIAS_SHARED || now == number) return;
+  if (now == BIAS_NOBODY || bias_is(now, number)) return;
   if (number != 0) store(&bias.inside[number], 0); /* a revoker that waits for us goes on */
   pthread_mutex_lock(&mutex);
   const uint32_t current = load(&bias.current);
-  if (is_number(current) && current != number) {
+  if (is_number(current) && !bias_is(current, number)) {
     take_away(current);
     store(&bias.current, BIAS_NOBODY);
   }
@@ -110,34 +96,40 @@ void bias_resume(uint32_t calls) {
   pthread_mutex_unlock(&mutex);
 }
 
+static bool can_fence(void) {
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
 void bias_begin(void) {
   pthread_mutex_lock(&mutex);
   const uint32_t current = load(&bias.current);
   if (is_number(current)) take_away(current);
-  const bool possible =
-      syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 &&
-      have_number();
+  const bool possible = can_fence() && have_number();
   transfers = 0;
-  unshared = 0;
-  store_relaxed(&owner, bias_number);
+  store(&shared, 0);
   store(&bias.current, possible ? bias_number : BIAS_NOBODY);
   pthread_mutex_unlock(&mutex);
 }
 
-void bias_share(void) {
-  pthread_mutex_lock(&mutex);
-  unshared = 0;
-  if (is_number(bias.current)) store(&bias.current, BIAS_SHARED); /* the caller's, who is inside */
-  pthread_mutex_unlock(&mutex);
+/* What bias there is the caller has, who is inside: another thread may be about to revoke it, with
+ * the mutex, and waits for the caller. */
+static void mark(uint32_t as) {
+  uint32_t current = load(&bias.current);
+  store(&shared, as != 0);
+  while (is_number(current) &&
+         !__atomic_compare_exchange_n(&bias.current, &current, number_of(current) | as, false,
+                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    continue;
+  }
 }
 
-void bias_unshare(void) { store_relaxed(&unshared, 1); }
+void bias_share(void) { mark(BIAS_SHARED); }
+void bias_unshare(void) { mark(0); }
 
 /* One thread is left, whichever it is. */
 void bias_in_child(void) {
   mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
   memset(bias.inside, 0, sizeof bias.inside);
-  unshared = 0;
-  owner = have_number() ? bias_number : 0;
-  store(&bias.current, owner != 0 ? BIAS_SHARED : BIAS_NOBODY);
+  store(&shared, 1);
+  store(&bias.current, can_fence() && have_number() ? BIAS_SHARED | bias_number : BIAS_NOBODY);
 }

@@ -78,7 +78,7 @@ bool descriptor_remove(int fd, const struct sock* s) {
 }
 
 int sock_lookup(int fd, struct sock* s) {
-  assert(!alone() || bias.inside[bias_number] != 0); /* a public function without ENTER() */
+  assert(!alone_here() || bias.inside[bias_number] != 0); /* a public function without ENTER() */
   return sock_find(fd, s) ? 0 : fail(EBADF);
 }
 

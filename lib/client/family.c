@@ -35,8 +35,9 @@ struct sharer {
 struct family { /* at offset 0 of the file; tables and maps follow */
   struct lock lock;
   uint32_t last_life;
-  uint32_t used;   /* sharers from here on were never used */
-  int64_t checked; /* when sharers were last looked for */
+  uint32_t used;    /* sharers from here on were never used */
+  uint32_t polling; /* sharer.polling of all; more where one died while it counted */
+  int64_t checked;  /* when sharers were last looked for */
   struct sharer sharers[MAX_SHARERS];
 };
 
@@ -202,6 +203,7 @@ static void forget_threads(struct context* c, uint32_t sharer) {
     s->sleeping[i] = 0;
   }
   clear_map(c, sharer);
+  fetch_sub(&c->family->polling, s->polling);
   s->polling = s->asleep = s->kicked = s->changed = 0;
 }
 
@@ -396,6 +398,8 @@ static void tell(struct context* c, uint32_t sharer, uint32_t primary) {
 void family_changed(struct context* c, uint32_t primary) {
   const uint64_t interest = __atomic_load_n(&record_at(c, primary)->interest, __ATOMIC_SEQ_CST);
   const uint32_t used = load(&c->family->used);
+  const uint64_t others = interest & ~interest_bit(c->sharer);
+  if (others == 0 && used <= WORD && load(&c->family->polling) == 0) return;
   for (uint32_t i = 0; i < used; ++i) {
     const struct sharer* s = &c->family->sharers[i];
     if (i == c->sharer || load(&s->life) == 0) continue;
@@ -438,5 +442,7 @@ void family_sleeping(struct context* c, uint32_t channel, int change) {
 }
 
 void family_polling(struct context* c, int change) {
+  if (change > 0) fetch_add(&c->family->polling, (uint32_t)change);
   fetch_add(&c->self->polling, (uint32_t)change);
+  if (change < 0) fetch_add(&c->family->polling, (uint32_t)change);
 }

@@ -43,6 +43,8 @@ static inline int own_move(int fd) { return fd; }
 #define NONE UINT32_MAX
 #define FOREVER INT64_MAX /* a deadline that never comes; deadlines are CLOCK_MONOTONIC ns */
 
+#define ALWAYS_INLINE __attribute__((always_inline)) static inline
+
 /* Atomics on plain words that several threads or processes share. */
 #define load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
@@ -102,16 +104,33 @@ struct lock {
 extern uint32_t lock_self;
 bool lock_acquire_contended(struct lock* lock);
 
-static inline bool lock_try(struct lock* lock) {
+ALWAYS_INLINE bool lock_try(struct lock* lock) {
   uint32_t free = 0;
-  return exchange_if(&lock->word, &free, lock_self);
+  if (!alone()) {
+    return __atomic_compare_exchange_n(&lock->word, &free, lock_self, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
+  }
+  if (load_relaxed(&lock->word) != 0) return false;
+  store_relaxed(&lock->word, lock_self);
+  return true;
 }
-static inline bool lock_acquire(struct lock* lock) {
+ALWAYS_INLINE bool lock_acquire(struct lock* lock) {
   return !lock_try(lock) && lock_acquire_contended(lock);
 }
 void futex_wake(uint32_t* word, int count);
-static inline void lock_release(struct lock* lock) {
+ALWAYS_INLINE void lock_release(struct lock* lock) {
   if ((exchange(&lock->word, 0) & LOCK_SLEEPERS) != 0) futex_wake(&lock->word, 1);
+}
+
+/* In a public call, of what other processes do not share: nothing to lock while no other thread can
+ * come in before the call ends or sleeps. Returns what local_release() is to be told. */
+ALWAYS_INLINE bool local_acquire(struct lock* lock) {
+  if (alone_here()) return false;
+  (void)lock_acquire(lock);
+  return true;
+}
+ALWAYS_INLINE void local_release(struct lock* lock, bool locked) {
+  if (locked) lock_release(lock);
 }
 
 /* Sleeps while *word == seen and *other == other_seen. 0: look again; ETIMEDOUT; EINTR. */
@@ -692,8 +711,16 @@ struct iter { /* where the next byte of a scattered buffer is */
   size_t offset;
 };
 /* Copies n bytes out of or into the buffer and moves on; n <= what is left. */
-void iter_read(struct iter* it, void* to, size_t n);
+void iter_read_pieces(struct iter* it, void* to, size_t n);
 void iter_write(struct iter* it, const void* from, size_t n);
+static inline void iter_read(struct iter* it, void* to, size_t n) {
+  if (it->count != 1 || n == 0) {
+    iter_read_pieces(it, to, n);
+    return;
+  }
+  memcpy(to, (const char*)it->vec->iov_base + it->offset, n);
+  it->offset += n;
+}
 
 /* What a datagram of so many bytes takes in a stream, of either direction. */
 static inline uint32_t record_bytes(uint32_t payload) {

@@ -22,7 +22,7 @@ static void step(struct iter* it, char* at, size_t n, enum direction direction) 
   }
 }
 
-void iter_read(struct iter* it, void* to, size_t n) { step(it, to, n, READ); }
+void iter_read_pieces(struct iter* it, void* to, size_t n) { step(it, to, n, READ); }
 
 void iter_write(struct iter* it, const void* from, size_t n) {
   step(it, (char*)(uintptr_t)from, n, WRITE); /* read only in this direction */

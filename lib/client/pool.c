@@ -2,7 +2,7 @@
  * block is in the list `whole`, in the list `partial`, or in none when nothing of it is free. */
 #include "client/internal.h"
 
-static const uint32_t kAllFree = UINT32_MAX;
+#define ALL_FREE UINT32_MAX
 
 static void unlink_block(struct channel* ch, uint32_t* head, uint32_t block) {
   struct tx_block* b = &ch->blocks[block];
@@ -24,17 +24,23 @@ static void link_block(struct channel* ch, uint32_t* head, uint32_t block) {
 
 static uint32_t* list_of(struct channel* ch, uint32_t free_mask) {
   if (free_mask == 0) return NULL;
-  return free_mask == kAllFree ? &ch->shared->whole : &ch->shared->partial;
+  return free_mask == ALL_FREE ? &ch->shared->whole : &ch->shared->partial;
 }
 
-static void set_free_mask(struct channel* ch, uint32_t block, uint32_t mask) {
-  struct tx_block* b = &ch->blocks[block];
-  uint32_t* from = list_of(ch, b->free_mask);
-  uint32_t* to = list_of(ch, mask);
-  b->free_mask = mask;
+static void relink_block(struct channel* ch, uint32_t block, uint32_t* from, uint32_t* to) {
   if (from == to) return;
   if (from != NULL) unlink_block(ch, from, block);
   if (to != NULL) link_block(ch, to, block);
+}
+
+static bool is_partial(uint32_t free_mask) { return free_mask != 0 && free_mask != ALL_FREE; }
+
+static inline void set_free_mask(struct channel* ch, uint32_t block, uint32_t mask) {
+  struct tx_block* b = &ch->blocks[block];
+  const uint32_t before = b->free_mask;
+  b->free_mask = mask;
+  if (is_partial(before) && is_partial(mask)) return;
+  relink_block(ch, block, list_of(ch, before), list_of(ch, mask));
 }
 
 void pool_init(struct channel* ch) {
@@ -42,12 +48,12 @@ void pool_init(struct channel* ch) {
   shared->partial = shared->whole = NONE;
   shared->units_used = 0;
   for (uint32_t b = ch->tx_blocks; b-- > 0;) {
-    ch->blocks[b].free_mask = kAllFree;
+    ch->blocks[b].free_mask = ALL_FREE;
     link_block(ch, &shared->whole, b);
   }
 }
 
-static uint32_t take(struct channel* ch, uint32_t unit, uint32_t mask, uint32_t units) {
+static inline uint32_t take(struct channel* ch, uint32_t unit, uint32_t mask, uint32_t units) {
   const uint32_t block = unit / UNITS_PER_BLOCK;
   set_free_mask(ch, block, ch->blocks[block].free_mask & ~mask);
   store_relaxed(&ch->shared->units_used, ch->shared->units_used + units);
@@ -55,7 +61,7 @@ static uint32_t take(struct channel* ch, uint32_t unit, uint32_t mask, uint32_t 
   return unit;
 }
 
-static uint32_t take_small(struct channel* ch, uint32_t near) {
+static inline uint32_t take_small(struct channel* ch, uint32_t near) {
   if (near / UNITS_PER_BLOCK < ch->tx_blocks) {
     const uint32_t bit = UINT32_C(1) << near % UNITS_PER_BLOCK;
     if ((ch->blocks[near / UNITS_PER_BLOCK].free_mask & bit) != 0) return take(ch, near, bit, 1);
@@ -71,11 +77,11 @@ static uint32_t take_large(struct channel* ch, uint32_t near) {
   uint32_t block = ch->shared->whole;
   const uint32_t wanted = near / UNITS_PER_BLOCK;
   if (near % UNITS_PER_BLOCK == 0 && wanted < ch->tx_blocks &&
-      ch->blocks[wanted].free_mask == kAllFree) {
+      ch->blocks[wanted].free_mask == ALL_FREE) {
     block = wanted;
   }
   if (block == NONE) return NONE;
-  return take(ch, block * UNITS_PER_BLOCK, kAllFree, UNITS_PER_BLOCK);
+  return take(ch, block * UNITS_PER_BLOCK, ALL_FREE, UNITS_PER_BLOCK);
 }
 
 /* The free masks are right at any moment, the lists and the count are made from them. */
@@ -91,7 +97,7 @@ static void pool_recover(struct channel* ch) {
   store_relaxed(&shared->units_used, ch->tx_blocks * UNITS_PER_BLOCK - unused);
 }
 
-static void pool_acquire(struct channel* ch) {
+static inline void pool_acquire(struct channel* ch) {
   if (lock_acquire(&ch->shared->pool_lock)) pool_recover(ch);
 }
 
@@ -106,9 +112,9 @@ uint32_t pool_allocate_double(struct channel* ch) {
   uint32_t unit = NONE;
   pool_acquire(ch);
   for (uint32_t b = 0; b + 1 < ch->tx_blocks && unit == NONE; ++b) {
-    if (ch->blocks[b].free_mask != kAllFree || ch->blocks[b + 1].free_mask != kAllFree) continue;
-    take(ch, (b + 1) * UNITS_PER_BLOCK, kAllFree, UNITS_PER_BLOCK);
-    unit = take(ch, b * UNITS_PER_BLOCK, kAllFree, UNITS_PER_BLOCK);
+    if (ch->blocks[b].free_mask != ALL_FREE || ch->blocks[b + 1].free_mask != ALL_FREE) continue;
+    take(ch, (b + 1) * UNITS_PER_BLOCK, ALL_FREE, UNITS_PER_BLOCK);
+    unit = take(ch, b * UNITS_PER_BLOCK, ALL_FREE, UNITS_PER_BLOCK);
     ch->units[unit].units = 2 * UNITS_PER_BLOCK;
   }
   lock_release(&ch->shared->pool_lock);
@@ -135,7 +141,7 @@ void pool_free(struct context* c, struct channel* ch, uint32_t unit) {
     set_free_mask(ch, block, ch->blocks[block].free_mask | bit);
   } else {
     for (uint32_t u = unit; u < unit + units; u += UNITS_PER_BLOCK) {
-      set_free_mask(ch, u / UNITS_PER_BLOCK, kAllFree);
+      set_free_mask(ch, u / UNITS_PER_BLOCK, ALL_FREE);
     }
   }
   store_relaxed(&ch->shared->units_used, ch->shared->units_used - units);

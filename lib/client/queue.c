@@ -28,8 +28,8 @@ static bool any_connection(struct context* c, uint32_t index) {
 
 /* What most streams are: connected both ways, nothing urgent. */
 static bool is_plain(uint32_t f) {
-  return (f & (R_CONNECTED | R_CONNECTING | R_LISTENING | R_FAILED | R_EOF | R_SHUT_RD | R_SHUT_WR |
-               R_URGENT)) == R_CONNECTED;
+  return (f & (R_STREAM | R_CONNECTED | R_CONNECTING | R_LISTENING | R_FAILED | R_EOF | R_SHUT_RD |
+               R_SHUT_WR | R_URGENT)) == (R_STREAM | R_CONNECTED);
 }
 
 static uint32_t writable_mask(const struct sock* s, uint32_t wanted) {
@@ -70,18 +70,22 @@ static uint32_t datagram_mask(const struct sock* s, uint32_t f, uint32_t wanted)
   return mask | ((f & R_SHUT_WR) != 0 ? POLLOUT | POLLWRNORM : writable_mask(s, wanted));
 }
 
-uint32_t poll_mask(struct context* c, uint32_t primary, uint32_t wanted) {
+static inline uint32_t mask_of(struct context* c, uint32_t primary, uint32_t wanted) {
   const struct sock s = slot_at(c, primary);
   const uint32_t f = load(&s.record->flags);
   uint32_t mask = 0;
-  if ((f & R_STREAM) == 0) {
-    mask = datagram_mask(&s, f, wanted);
+  if (is_plain(f)) {
+    mask = plain_mask(&s, wanted);
   } else {
-    mask = is_plain(f) ? plain_mask(&s, wanted) : stream_mask(&s, f, wanted);
+    mask = (f & R_STREAM) != 0 ? stream_mask(&s, f, wanted) : datagram_mask(&s, f, wanted);
   }
   if (load_relaxed(&s.record->error) != 0) mask |= POLLERR;
   if (load(&c->dead)) mask |= POLLERR | POLLHUP;
   return mask & wanted;
+}
+
+uint32_t poll_mask(struct context* c, uint32_t primary, uint32_t wanted) {
+  return mask_of(c, primary, wanted);
 }
 
 /* ---- poll ---- */
@@ -226,20 +230,20 @@ static uint32_t wanted_of(const struct watch* w) {
 
 static inline void notify(struct watch* w) {
   postern_queue* q = w->queue;
-  lock_acquire(&q->lock);
+  const bool locked = local_acquire(&q->lock);
   if (!w->ready && !w->disabled) {
     list_append(q, w);
     queue_changed(q);
   }
-  lock_release(&q->lock);
+  local_release(&q->lock, locked);
 }
 
 void watches_notify(struct context* c, uint32_t primary, uint32_t news) {
-  lock_acquire(&c->watch_lock);
+  const bool locked = local_acquire(&c->watch_lock);
   for (struct watch* w = c->watches[primary]; w != NULL; w = w->next_of_record) {
     if ((wanted_of(w) & news) != 0) notify(w);
   }
-  lock_release(&c->watch_lock);
+  local_release(&c->watch_lock, locked);
 }
 
 void watches_notify_all(struct context* c) {
@@ -457,10 +461,10 @@ int postern_queue_remove(postern_queue* q, int fd) {
 
 static int collect(postern_queue* q, struct postern_event* events, int n) {
   int found = 0;
-  lock_acquire(&q->lock);
+  const bool locked = local_acquire(&q->lock);
   for (uint32_t left = q->ready_count; left != 0 && found < n; --left) {
     struct watch* w = list_take(q); /* before looking: what changes from here on is put in again */
-    const uint32_t mask = poll_mask(q->context, w->index, wanted_of(w));
+    const uint32_t mask = mask_of(q->context, w->index, wanted_of(w));
     if (mask == 0) continue;
     events[found++] = (struct postern_event){.events = mask, .fd = w->fd, .data = w->data};
     if ((w->events & POSTERN_ONESHOT) != 0) {
@@ -469,7 +473,7 @@ static int collect(postern_queue* q, struct postern_event* events, int n) {
       list_append(q, w);
     }
   }
-  lock_release(&q->lock);
+  local_release(&q->lock, locked);
   return found;
 }
 

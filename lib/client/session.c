@@ -368,6 +368,7 @@ static void before_fork(void) {
 static void in_parent(void) {
   struct context* c = context_get();
   if (c != NULL) {
+    ENTER();
     descriptor_unlock();
     queues_unlock(c);
     family_in_parent(c);

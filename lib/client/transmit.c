@@ -11,7 +11,8 @@
 
 enum {
   LARGE_FROM = 8192, /* bytes to send, or outstanding, from which a socket gets 64 KiB chunks */
-  MAX_DATAGRAM = 65507
+  MAX_DATAGRAM = 65507,
+  PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
 };
 
 static bool reached(uint32_t position, uint32_t end) { return (int32_t)(position - end) >= 0; }
@@ -364,7 +365,7 @@ static inline int send_once(struct sending* o) {
   tx_acquire(&o->s);
   int rc = send_state(&o->s);
   if (rc == 0) {
-    tx_reap(&o->s);
+    if (to_reap(o->s.record)) tx_reap(&o->s);
     if (o->header != NULL) {
       rc = append_datagram(&o->s, &o->it, o->header) ? 0 : EAGAIN;
       if (rc == 0) o->done = o->length;
@@ -483,10 +484,20 @@ static bool knows_flags(const struct context* c, int flags, bool stream) {
   return (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | urgent)) == 0;
 }
 
-static ssize_t send_message(int fd, const struct msghdr* m, int flags) {
+/* All that a stream sends but urgent data and what comes with control messages. */
+static inline ssize_t send_stream(const struct sock* s, const struct iovec* vec, size_t count,
+                                  size_t length, int flags) {
+  struct sending o = {
+      .s = *s, .it = {.vec = vec, .count = count}, .length = length, .flags = flags};
+  return finish(&o, send_all(&o));
+}
+
+static bool is_stream(const struct sock* s) { return (load(&s->record->flags) & R_STREAM) != 0; }
+
+__attribute__((noinline)) static ssize_t send_message(int fd, const struct msghdr* m, int flags) {
   struct sending o = {.it = {.vec = m->msg_iov, .count = m->msg_iovlen}, .flags = flags};
   if (sock_lookup_live(fd, &o.s) != 0) return -1;
-  const bool stream = (load(&o.s.record->flags) & R_STREAM) != 0;
+  const bool stream = is_stream(&o.s);
   if (!knows_flags(o.s.context, flags, stream)) return fail(EOPNOTSUPP);
   const ssize_t total = iov_total(m->msg_iov, m->msg_iovlen);
   if (total < 0) return -1;
@@ -494,13 +505,6 @@ static ssize_t send_message(int fd, const struct msghdr* m, int flags) {
   if (!stream) return send_datagram(&o, m);
   const int error = m->msg_controllen != 0 ? ancillary_read(m, NULL) : 0;
   return error != 0 ? fail(error) : finish(&o, send_all(&o));
-}
-
-/* One buffer, of a stream. */
-static inline ssize_t send_bytes(const struct sock* s, const void* data, size_t length, int flags) {
-  const struct iovec one = {.iov_base = (void*)(uintptr_t)data, .iov_len = length};
-  struct sending o = {.s = *s, .it = {.vec = &one, .count = 1}, .length = length, .flags = flags};
-  return finish(&o, send_all(&o));
 }
 
 ssize_t postern_send(int fd, const void* data, size_t length, int flags) {
@@ -511,11 +515,10 @@ ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
                        const struct sockaddr* to, socklen_t to_length) {
   ENTER();
   struct sock s;
-  if (sock_find(fd, &s) && (load(&s.record->flags) & R_STREAM) != 0 && length <= SSIZE_MAX &&
-      (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)) == 0) {
-    return send_bytes(&s, data, length, flags);
-  }
   struct iovec one = {.iov_base = (void*)(uintptr_t)data, .iov_len = length};
+  if ((flags & ~PLAIN_FLAGS) == 0 && length <= SSIZE_MAX && sock_find(fd, &s) && is_stream(&s)) {
+    return send_stream(&s, &one, 1, length, flags);
+  }
   const struct msghdr m = {
       .msg_name = (void*)(uintptr_t)to, .msg_namelen = to_length, .msg_iov = &one, .msg_iovlen = 1};
   return send_message(fd, &m, flags);
@@ -523,6 +526,11 @@ ssize_t postern_sendto(int fd, const void* data, size_t length, int flags,
 
 ssize_t postern_sendmsg(int fd, const struct msghdr* m, int flags) {
   ENTER();
+  struct sock s;
+  if ((flags & ~PLAIN_FLAGS) == 0 && m->msg_controllen == 0 && sock_find(fd, &s) && is_stream(&s)) {
+    const ssize_t total = iov_total(m->msg_iov, m->msg_iovlen);
+    return total < 0 ? -1 : send_stream(&s, m->msg_iov, m->msg_iovlen, (size_t)total, flags);
+  }
   return send_message(fd, m, flags);
 }
 

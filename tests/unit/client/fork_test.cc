@@ -177,6 +177,20 @@ TEST_F(Fork, AChildThatOnlySavesDisturbsNothing) {
   EXPECT_EQ(postern_recv(p.b, &byte, 1, 0), 1);
 }
 
+// The first call of a second thread and a fork at once: neither waits for the other for ever.
+TEST_F(Fork, AThreadComesMeanwhile) {
+  for (int round = 0; round < 30; ++round) {
+    ASSERT_EQ(postern_detach(), 0);
+    ASSERT_TRUE(eventually([&] { return postern_attach(daemon_->path().c_str()) == 0; }));
+    const int a = tcp();
+    std::thread other([&] { EXPECT_EQ(postern_close(tcp()), 0); });
+    const pid_t child = spawn([&] { return postern_close(a) == 0; });
+    EXPECT_EQ(postern_close(a), 0);
+    other.join();
+    EXPECT_EQ(status_of(child), 0);
+  }
+}
+
 TEST_F(Fork, AKilledSharerClosesOnlyWhatItAloneHeld) {
   const Pair shared = connected(2004);
   const Pair given = connected(2005);

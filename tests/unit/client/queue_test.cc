@@ -122,6 +122,28 @@ TEST_F(QueueTest, OneShot) {
   EXPECT_EQ(events_[0].data, 2U);
 }
 
+// As on Linux: bytes that nobody reads are not told of again because others were acknowledged.
+TEST_F(QueueTest, AnAcknowledgementTellsWritersOnly) {
+  const Pair p = connected();
+  const auto exchange = [&] {
+    char bytes[10] = {};
+    ASSERT_TRUE(send_all(p.a, bytes, sizeof bytes));
+    ASSERT_EQ(postern_recv(p.b, bytes, sizeof bytes, MSG_WAITALL), 10);
+    ASSERT_TRUE(eventually([&] { return tx_used() == 0; }));
+  };
+  postern_event e;
+  ASSERT_EQ(postern_queue_add(queue_, p.a, POLLIN | POSTERN_EDGE, 1), 0);
+  ASSERT_TRUE(send_all(p.b, "unread", 6));
+  ASSERT_EQ(postern_queue_wait(queue_, &e, 1, 1000), 1);
+  exchange();
+  EXPECT_EQ(postern_queue_wait(queue_, &e, 1, 0), 0);
+  ASSERT_EQ(postern_queue_modify(queue_, p.a, POLLIN | POLLOUT | POSTERN_EDGE, 1), 0);
+  ASSERT_EQ(postern_queue_wait(queue_, &e, 1, 0), 1);
+  exchange();
+  EXPECT_EQ(postern_queue_wait(queue_, &e, 1, 0), 1);
+  EXPECT_EQ(e.events, static_cast<uint32_t>(POLLIN | POLLOUT));
+}
+
 TEST_F(QueueTest, RemovalAndClose) {
   const Pair p = connected();
   ASSERT_EQ(postern_queue_add(queue_, p.b, POLLIN, 1), 0);
