@@ -62,6 +62,11 @@ void epoll_leave(struct epoll* e) {
   if (__atomic_sub_fetch(&e->users, 1, __ATOMIC_SEQ_CST) == 0) set_free(e);
 }
 
+struct epoll* epoll_find(int epfd) {
+  const uint32_t entry = entry_of(epfd);
+  return kind_of(entry) == EPOLL ? sets[value_of(entry)] : NULL;
+}
+
 struct epoll* epoll_enter(int epfd) {
   const uint32_t entry = entry_of(epfd);
   if (kind_of(entry) != EPOLL) return NULL;

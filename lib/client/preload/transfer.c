@@ -143,13 +143,13 @@ EXPORT int sendmmsg(int fd, struct mmsghdr* messages, unsigned count, int flags)
 
 /* ---- files ---- */
 
-enum { PIECE = 64 << 10 };
+enum { PIECE = 64 << 10, SMALL = 4 << 10 };
 
 /* Sends from position `at` of a file, by way of `buffer`. Returns how much; -1 only if nothing. */
-static ssize_t send_pieces(int pd, int in, off_t at, size_t count, char* buffer) {
+static ssize_t send_pieces(int pd, int in, off_t at, size_t count, char* buffer, size_t size) {
   size_t done = 0;
   while (done < count) {
-    const size_t wanted = count - done < PIECE ? count - done : PIECE;
+    const size_t wanted = count - done < size ? count - done : size;
     const ssize_t n = pread(in, buffer, wanted, at + (off_t)done);
     if (n <= 0) return n < 0 && done == 0 ? -1 : (ssize_t)done;
     const bool more = done + (size_t)n < count && (size_t)n == wanted;
@@ -161,13 +161,23 @@ static ssize_t send_pieces(int pd, int in, off_t at, size_t count, char* buffer)
   return (ssize_t)done;
 }
 
+static ssize_t send_small(int pd, int in, off_t at, size_t count) {
+  char buffer[SMALL];
+  return send_pieces(pd, in, at, count, buffer, sizeof buffer);
+}
+
+static ssize_t send_large(int pd, int in, off_t at, size_t count) {
+  char* buffer = malloc(PIECE); /* the program's threads may have small stacks */
+  if (buffer == NULL) return fail(ENOMEM);
+  const ssize_t n = send_pieces(pd, in, at, count, buffer, PIECE);
+  free(buffer); /* leaves errno as it is */
+  return n;
+}
+
 static ssize_t send_file(int pd, int in, off_t* offset, size_t count) {
   const off_t at = offset != NULL ? *offset : lseek(in, 0, SEEK_CUR);
   if (at < 0) return errno == ESPIPE || offset != NULL ? fail(EINVAL) : -1;
-  char* buffer = malloc(PIECE); /* the program's threads may have small stacks */
-  if (buffer == NULL) return fail(ENOMEM);
-  const ssize_t n = send_pieces(pd, in, at, count, buffer);
-  free(buffer); /* leaves errno as it is */
+  const ssize_t n = count <= SMALL ? send_small(pd, in, at, count) : send_large(pd, in, at, count);
   if (n <= 0) return n;
   if (offset != NULL) {
     *offset = at + n;
