@@ -623,10 +623,10 @@ void message_set(const char* text);
 void rx_recover(struct context* c, uint32_t index);
 void tx_recover(struct context* c, uint32_t index);
 void accept_recover(struct context* c, uint32_t listener);
-static inline void rx_acquire(const struct sock* s) {
+ALWAYS_INLINE void rx_acquire(const struct sock* s) {
   if (lock_acquire(&s->record->rx_lock)) rx_recover(s->context, s->index);
 }
-static inline void tx_acquire(const struct sock* s) {
+ALWAYS_INLINE void tx_acquire(const struct sock* s) {
   if (lock_acquire(&s->record->tx_lock)) tx_recover(s->context, s->index);
 }
 static inline void accept_acquire(struct context* c, uint32_t listener) {

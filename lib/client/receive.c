@@ -37,7 +37,7 @@ static void store_place(struct record* r, uint32_t unit, uint32_t offset) {
 
 /* Bytes that are there, and where. Under rx_lock. Flags have been loaded before. Whoever dies in
  * between has taken the chain over or not: done again, it is the same place. */
-static inline uint32_t available(const struct channel* ch, struct record* r, struct place* at) {
+ALWAYS_INLINE uint32_t available(const struct channel* ch, struct record* r, struct place* at) {
   const uint32_t n = load(&r->rx_tail) - load_relaxed(&r->rx_head);
   const uint32_t chain = load(&r->chain);
   if (chain != 0) {
@@ -49,7 +49,7 @@ static inline uint32_t available(const struct channel* ch, struct record* r, str
   return n;
 }
 
-static inline void advance(struct record* r, const struct place* at, uint32_t n) {
+ALWAYS_INLINE void advance(struct record* r, const struct place* at, uint32_t n) {
   store_place(r, at->unit, at->offset); /* before rx_head: see rx_recover() */
   store(&r->rx_head, load_relaxed(&r->rx_head) + n);
 }

@@ -357,16 +357,29 @@ static inline bool event_acquire(struct channel* ch) {
   return lock_acquire(&ch->shared->event_lock);
 }
 
+static inline void take_event(struct context* c, struct channel* ch, bool again) {
+  const uint32_t i = load_relaxed(&ch->shared->event_index);
+  const struct shm_event e = ch->events[i & ch->event_mask];
+  dispatch(c, ch, &e, again);
+  store_relaxed(&ch->shared->event_index, i + 1); /* after: what is half done is done again */
+}
+
+__attribute__((noinline)) static void take_event_again(struct context* c, struct channel* ch) {
+  take_event(c, ch, true);
+}
+
 /* `again`: what event_acquire() said. */
 static unsigned drain_locked(struct context* c, struct channel* ch, bool again) {
   unsigned taken = 0;
   while (event_there(ch)) {
-    const uint32_t i = load_relaxed(&ch->shared->event_index);
-    struct shm_event e = ch->events[i & ch->event_mask];
-    dispatch(c, ch, &e, again);
-    again = false;
-    store_relaxed(&ch->shared->event_index, i + 1); /* after: what is half done is done again */
-    if (++taken % DRAIN_BATCH == 0) store(&ch->ours->event_head, i + 1);
+    if (again && taken == 0) {
+      take_event_again(c, ch);
+    } else {
+      take_event(c, ch, false);
+    }
+    if (++taken % DRAIN_BATCH == 0) {
+      store(&ch->ours->event_head, load_relaxed(&ch->shared->event_index));
+    }
   }
   if (taken != 0) store(&ch->ours->event_head, load_relaxed(&ch->shared->event_index));
   return taken;

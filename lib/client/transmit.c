@@ -43,7 +43,7 @@ static void reap_datagrams(struct channel* ch, struct record* r, uint32_t acked)
   }
 }
 
-static void free_first(const struct sock* s) {
+static inline void free_first(const struct sock* s) {
   struct channel* ch = s->channel;
   struct record* r = s->record;
   const uint32_t unit = r->tx_first;
@@ -60,7 +60,7 @@ static void free_first(const struct sock* s) {
 }
 
 /* Frees what tx_acked has passed. Under tx_lock. */
-static void tx_reap(const struct sock* s) {
+static inline void tx_reap(const struct sock* s) {
   struct channel* ch = s->channel;
   struct record* r = s->record;
   const uint32_t acked = load(&r->tx_acked);
@@ -484,12 +484,33 @@ static bool knows_flags(const struct context* c, int flags, bool stream) {
   return (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | urgent)) == 0;
 }
 
+/* One attempt of a stream that nothing stands in the way of. Returns how much was queued. */
+static inline size_t send_plain(const struct sock* s, struct iter* it, size_t length, int flags) {
+  const struct record* r = s->record;
+  size_t done = 0;
+  tx_acquire(s);
+  const uint32_t f = load(&r->flags);
+  if (sock_alive(s) && (f & (R_CONNECTED | R_CONNECTING | R_FAILED | R_SHUT_WR)) == R_CONNECTED &&
+      load_relaxed(&r->error) == 0 && !load_relaxed(&s->context->dead)) {
+    if (to_reap(r)) tx_reap(s);
+    done = append_stream(s, it, length, (flags & MSG_MORE) != 0 ? SHM_CMD_MORE : 0);
+  }
+  tx_unlock(s);
+  return done;
+}
+
+__attribute__((noinline)) static ssize_t send_rest(const struct sock* s, const struct iter* it,
+                                                   size_t length, size_t done, int flags) {
+  struct sending o = {.s = *s, .it = *it, .length = length, .done = done, .flags = flags};
+  return finish(&o, send_all(&o));
+}
+
 /* All that a stream sends but urgent data and what comes with control messages. */
 static inline ssize_t send_stream(const struct sock* s, const struct iovec* vec, size_t count,
                                   size_t length, int flags) {
-  struct sending o = {
-      .s = *s, .it = {.vec = vec, .count = count}, .length = length, .flags = flags};
-  return finish(&o, send_all(&o));
+  struct iter it = {.vec = vec, .count = count};
+  const size_t done = send_plain(s, &it, length, flags);
+  return done == length && done != 0 ? (ssize_t)done : send_rest(s, &it, length, done, flags);
 }
 
 static bool is_stream(const struct sock* s) { return (load(&s->record->flags) & R_STREAM) != 0; }

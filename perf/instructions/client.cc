@@ -60,9 +60,13 @@ class Server {
  public:
   using Answer = void (*)(int fd);
 
-  Server(ShmDaemon& daemon, uint32_t events) : daemon_(daemon) {
-    set_ = must(epoll_create1(0), "epoll_create1");
+  // `forked`: called when there is a listener and nothing else, as nginx starts its workers.
+  Server(
+      ShmDaemon& daemon, uint32_t events, const std::function<void()>& forked = [] {})
+      : daemon_(daemon) {
     const int fd = listener();
+    forked();
+    set_ = must(epoll_create1(0), "epoll_create1");
     watch(set_, fd, EPOLLIN);
     daemon_.connect_all();
     for (uint32_t i = 0; i < ShmDaemon::kConnections; ++i) {
@@ -146,11 +150,11 @@ uint64_t client_nginx_file(ShmDaemon& daemon) {
 
 // Another process shares the attachment, as nginx's other workers do.
 uint64_t client_shared(ShmDaemon& daemon) {
-  Server server(daemon, kNginxEvents);
-  const pid_t sharer = must(fork(), "fork");
-  if (sharer == 0) {
-    for (;;) pause();
-  }
+  pid_t sharer = 0;
+  Server server(daemon, kNginxEvents, [&] {
+    sharer = must(fork(), "fork");
+    while (sharer == 0) pause();
+  });
   const uint64_t units = server.run(nginx, 840);
   kill(sharer, SIGKILL);
   waitpid(sharer, nullptr, 0);

@@ -29,7 +29,7 @@
 
 enum kind {
   KERNEL,    /* falls through */
-  POSTERN,   /* value: libpostern's descriptor */
+  POSTERN,   /* value: libpostern's descriptor; this one and the next two are decided */
   BOTH,      /* the same; a stream socket that is bound on both sides (both.c) */
   BOTH_NOW,  /* the same, and non-blocking */
   UNDECIDED, /* the same; NO_SOCKET if there is none: not attached, or no slot left */
@@ -53,7 +53,7 @@ static inline bool is_both(uint32_t entry) {
   return kind_of(entry) == BOTH || kind_of(entry) == BOTH_NOW;
 }
 static inline bool is_decided(uint32_t entry) {
-  return kind_of(entry) == POSTERN || is_both(entry);
+  return kind_of(entry) >= POSTERN && kind_of(entry) <= BOTH_NOW;
 }
 /* The descriptor of libpostern, if the number is a socket of Postern's. */
 static inline bool is_postern(int fd, int* pd) {
