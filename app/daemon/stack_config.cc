@@ -109,6 +109,7 @@ StackConfig stack_config(const Config& config, const std::vector<std::unique_ptr
   stack.neighbors.entries = config.neighbor_entries;
   stack.neighbors.arp_probes = config.arp_probes;
   stack.neighbors.duplicate_probes = config.duplicate_probes;
+  stack.neighbors.redirects = config.redirects;
   stack.fragments = {static_cast<uint32_t>(config.fragment_memory),
                      static_cast<uint32_t>(config.fragment_memory_per_source)};
   stack.tcp = config.tcp;

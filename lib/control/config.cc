@@ -319,6 +319,7 @@ constexpr Key<Draft> kNeighbors[] = {
      [](const Field& f, Draft& d) {
        d.config.neighbor_entries = static_cast<uint32_t>(f.integer(16, 1 << 20));
      }},
+    {"redirects", [](const Field& f, Draft& d) { d.config.redirects = f.boolean(); }},
     {"permanent", read_permanent_neighbors},
 };
 

@@ -158,6 +158,7 @@ struct Config {
   std::vector<PermanentNeighbor> permanent_neighbors;
   uint8_t arp_probes = 0;        // RFC 5227 PROBE_NUM
   uint8_t duplicate_probes = 1;  // RFC 4862 DupAddrDetectTransmits
+  bool redirects = true;         // RFC 1122 3.2.2.2
   // fragments: of each worker
   uint64_t fragment_memory = 4 << 20;  // bytes of packets that are not whole yet
   uint64_t fragment_memory_per_source = 512 << 10;

@@ -46,7 +46,8 @@ RouterDiscovery::RouterDiscovery(InterfaceTable& interfaces, NeighborTable& neig
       options_(options),
       random_(options.seed),
       hash_(options.secret),
-      links_(interfaces.size()) {}
+      links_(interfaces.size()),
+      redirects_(kMaxRedirects) {}
 
 void RouterDiscovery::add(uint16_t interface, const RouterDiscoveryInterface& options) {
   Link& link = links_[interface];
@@ -58,7 +59,6 @@ void RouterDiscovery::add(uint16_t interface, const RouterDiscoveryInterface& op
   routers_.reserve(kMaxRouters);
   prefixes_.reserve(kMaxPrefixes);
   autonomous_.reserve(autonomous_.capacity() + kMaxAddresses);
-  redirects_.resize(kMaxRedirects);
   link.ask = Time{};
   deadline_ = Time{};
 }
@@ -224,7 +224,7 @@ bool RouterDiscovery::redirected(const IpAddress& destination, Way* out) const n
   if (redirect_count_ == 0) return false;
   const Redirected& slot = redirect_slot(destination);
   if (!slot.used || slot.destination != destination) return false;
-  *out = {slot.interface, slot.target, 128};
+  *out = {slot.interface, slot.target, static_cast<uint8_t>(destination.is_v4() ? 32 : 128)};
   return true;
 }
 
@@ -271,8 +271,7 @@ bool RouterDiscovery::find(const IpAddress& destination, Way* out) const noexcep
 
 // Routers that are all silent take turns: the last one to fail is asked last.
 bool RouterDiscovery::unreachable(const IpAddress& address, uint16_t interface) noexcept {
-  if (!active_) return false;
-  bool changed = forget_redirects(address, interface);
+  bool changed = redirect_count_ != 0 && forget_redirects(address, interface);
   const auto at = std::find_if(routers_.begin(), routers_.end(), [&](const Router& r) {
     return r.address == address && r.interface == interface;
   });

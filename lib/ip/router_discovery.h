@@ -57,7 +57,7 @@ class RouterDiscovery {
   // ---- received. True: ways have changed, what was looked up before is out of date. ----
   bool advertisement(const wire::RouterAdvertisement& ra, const IpAddress& router,
                      uint16_t interface, Time now) noexcept;
-  // The caller has checked that it is from the router in use for the destination.
+  // The caller has checked that it is from the router in use for the destination. Of both families.
   bool redirect(const wire::Redirect& redirect, uint16_t interface, Time now) noexcept;
   // A neighbor does not answer, or says that it is no router.
   bool unreachable(const IpAddress& address, uint16_t interface) noexcept;

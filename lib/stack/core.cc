@@ -172,7 +172,7 @@ int StackCore::next_hop(const IpAddress& destination, uint16_t link, NextHop* ou
     return 0;
   }
   const RouteChoice choice = routes_->lookup(destination);
-  if (RouterDiscovery::Way way; !destination.is_v4() && learned_way(destination, choice, &way)) {
+  if (RouterDiscovery::Way way; learned_way(destination, choice, &way)) {
     *out = {way.interface, way.next_hop};
     return 0;
   }
@@ -257,7 +257,7 @@ void StackCore::neighbors_settled() noexcept {
       ready_.splice_back(waiting);
       continue;
     }
-    const bool another_way = routers_.active() && neighbor_failed(handle);
+    const bool another_way = neighbor_failed(handle);
     while (Socket* socket = waiting.pop_front()) {
       const bool connecting = socket->kind == SocketKind::tcp &&
                               static_cast<TcpSocket&>(*socket).tcp.state() == TcpState::syn_sent;

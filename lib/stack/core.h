@@ -262,6 +262,8 @@ class StackCore {
   // ---- router_input.cc ----
   Drop router_advertisement_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
   Drop redirect_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  Drop redirect4_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  [[nodiscard]] bool is_of_live_flow(const wire::QuotedPacket& quoted) const noexcept;
   void solicit_routers(uint16_t interface) noexcept;
   void join_address_groups(uint16_t interface) noexcept;
   // True: there is another way for what went there.

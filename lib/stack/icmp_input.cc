@@ -33,8 +33,9 @@ Drop StackCore::icmp_input(const RxPacket& packet, const ParsedPacket& p) noexce
   const uint8_t echo = p.is_v6 ? wire::icmp6::echo_request : wire::icmp4::echo_request;
   if (type == echo) return code == 0 ? icmp_echo(packet, p) : Drop::icmp_ignored;
   const int error = p.is_v6 ? icmp6_errno(type, code) : icmp4_errno(type, code);
-  if (error == 0) return except(packet, p, Drop::icmp_ignored);
-  const Drop drop = icmp_error(packet, p, error);
+  const bool redirect = !p.is_v6 && type == wire::icmp4::redirect;
+  if (error == 0 && !redirect) return except(packet, p, Drop::icmp_ignored);
+  const Drop drop = redirect ? redirect4_input(packet, p) : icmp_error(packet, p, error);
   return drop == Drop::icmp_ignored ? except_error(packet, p) : drop;
 }
 

@@ -117,9 +117,7 @@ size_t StackCore::list_learned_routes(std::span<LearnedRoute> out, Time now) con
 
 bool StackCore::learned_route(const IpAddress& destination, LearnedRoute* out) const noexcept {
   RouterDiscovery::Way way;
-  if (destination.is_v4() || !learned_way(destination, routes_->lookup(destination), &way)) {
-    return false;
-  }
+  if (!learned_way(destination, routes_->lookup(destination), &way)) return false;
   const bool direct = way.next_hop == destination;
   *out = {network_of({destination, way.prefix_length}), direct ? IpAddress{} : way.next_hop,
           way.interface, false, Duration::max()};

@@ -1,5 +1,7 @@
 // Routers: what they advertise (RFC 4861 6.3), better ways that they know (8.3), and what to do
 // when one is silent (7.3).
+#include <cstring>
+
 #include "ip/ipv6.h"
 #include "stack/core.h"
 #include "wire/build.h"
@@ -42,6 +44,45 @@ Drop StackCore::redirect_input(const RxPacket& packet, const ParsedPacket& p) no
   return Drop::none;
 }
 
+// RFC 1122 3.2.2.2: the router that is named is on the link, and the one in use says so; whether of
+// a host or of its network makes no difference. As every ICMP error it counts only if it quotes
+// what a live flow could have sent (RFC 5927).
+Drop StackCore::redirect4_input(const RxPacket& packet, const ParsedPacket& p) noexcept {
+  constexpr uint8_t kHostAndService = 3;
+  if (static_cast<uint8_t>(p.source_port) > kHostAndService) return Drop::icmp_ignored;
+  const wire::QuotedPacket quoted = wire::parse_icmp_quote(packet, p);
+  if (quoted.protocol == 0) return Drop::icmp_malformed;
+  if (!config_.neighbors.redirects || !is_of_live_flow(quoted)) return Drop::icmp_ignored;
+  be32 gateway;
+  std::memcpy(&gateway, packet.data + p.l4_offset + 4, sizeof gateway);
+  const IpAddress target = IpAddress::v4(gateway.host());
+  const FlowKey key({quoted.destination, quoted.destination_port},
+                    {quoted.source, quoted.source_port}, quoted.protocol);
+  NextHop now, then;
+  const bool asked = next_hop(quoted.destination, kNoInterface, &now, &key) == 0 &&
+                     now.interface == p.interface && now.address == p.source;
+  const bool on_link = next_hop(target, kNoInterface, &then) == 0 &&
+                       then.interface == p.interface && then.address == target &&
+                       !target.is_multicast() && !interfaces_.is_broadcast(target, p.interface);
+  if (!asked || !on_link) return Drop::icmp_ignored;
+  counters.add(Counter::icmp_rx);
+  routers_.redirect({quoted.destination, target, false, {}}, p.interface, now_);
+  neighbors_.forget_handles();
+  return Drop::none;
+}
+
+bool StackCore::is_of_live_flow(const wire::QuotedPacket& quoted) const noexcept {
+  const Endpoint local{quoted.source, quoted.source_port};
+  const Endpoint remote{quoted.destination, quoted.destination_port};
+  if (!interfaces_.is_local(local.address)) return false;
+  if (quoted.protocol == static_cast<uint8_t>(Protocol::udp)) {
+    return udp_table_.find(local, remote).socket != UdpTable::kNone;
+  }
+  if (quoted.protocol != static_cast<uint8_t>(Protocol::tcp)) return false;
+  const uint32_t flow = flows_.find(FlowKey(remote, local, quoted.protocol), key_of());
+  return flow != kNoFlow && !tcp_[flow].network_done && tcp_[flow].tcp.in_flight(quoted.tcp_seq);
+}
+
 void StackCore::solicit_routers(uint16_t interface) noexcept {
   TxFrame* frame = begin_control();
   if (frame == nullptr) return;
@@ -65,15 +106,15 @@ bool StackCore::neighbor_failed(NeighborHandle handle) noexcept {
   const NeighborTable::View v = neighbors_.view(handle.index, now_);
   if (!routers_.unreachable(v.address, v.interface)) return false;
   neighbors_.forget_handles();
+  if (v.address.is_v4()) return true;  // what was redirected there goes by the routes again
   RouterDiscovery::Way way;
   return routers_.find(v.address, &way) && way.next_hop != v.address;
 }
 
 bool StackCore::learned_way(const IpAddress& destination, RouteChoice routes,
                             RouterDiscovery::Way* out) const noexcept {
-  if (!routers_.active()) return false;
   if (routers_.redirected(destination, out)) return true;
-  if (!routers_.find(destination, out)) return false;
+  if (destination.is_v4() || !routers_.active() || !routers_.find(destination, out)) return false;
   // What the operator has written gives way to longer prefixes only.
   return routes.empty() || routes.front().destination.length < out->prefix_length;
 }

@@ -1,5 +1,6 @@
 """Routes: the configuration's, and those that `postern route` adds and deletes while programs run."""
 import os
+import pathlib
 import subprocess
 import time
 
@@ -82,6 +83,24 @@ for line in sys.stdin:
     assert exchange("after") == "after"
     client.kill()
     client.wait()
+
+
+@case(seconds=60)
+def a_linux_router_names_a_better_one(world):
+    """RFC 1122 3.2.2.2. The better one is Linux again, by proxy ARP."""
+    better = "192.0.2.7"
+    start(world, [{"to": "default", "via": LINUX}], tcp={"syn_retries": 1})
+    for key in ("ip_forward", f"conf/{WIRE}/send_redirects", "conf/all/send_redirects"):
+        pathlib.Path("/proc/sys/net/ipv4", key).write_text("1", encoding="ascii")
+    run("ip", "neigh", "add", "proxy", better, "dev", WIRE)
+    run("ip", "neigh", "add", better, "lladdr", "02:00:00:00:00:77", "dev", WIRE)
+    run("ip", "route", "add", "203.0.113.0/24", "via", better)
+    assert LINUX in route(world, "get", "203.0.113.5")
+    assert connect_error(world, "203.0.113.5") == "ETIMEDOUT"
+    assert better in route(world, "get", "203.0.113.5")
+    assert LINUX in route(world, "get", "203.0.113.6"), "another destination"
+    route(world, "add", "198.18.0.0/15", "via", LINUX)
+    assert LINUX in route(world, "get", "203.0.113.5"), "routes have changed"
 
 
 @case
