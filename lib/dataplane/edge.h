@@ -52,19 +52,15 @@ inline void seal(rte_mbuf* packet, const TxFrame& f) noexcept {
   packet->data_len = static_cast<uint16_t>(f.length);
   packet->pkt_len = f.length;
   if (!f.needs_ip_checksum && !f.needs_l4_checksum && f.tso_mss == 0) return;
-  packet->l2_len = f.l2_length;
-  packet->l3_len = f.l3_length;
-  packet->l4_len = f.l4_length;
-  uint64_t flags = f.is_v6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
-  if (f.needs_ip_checksum && !f.is_v6) flags |= RTE_MBUF_F_TX_IP_CKSUM;
+  packet->tx_offload =
+      rte_mbuf_tx_offload(f.l2_length, f.l3_length, f.l4_length, f.tso_mss, 0, 0, 0);
+  uint64_t flags = RTE_MBUF_F_TX_IPV6;
+  if (!f.is_v6) flags = RTE_MBUF_F_TX_IPV4 | (f.needs_ip_checksum ? RTE_MBUF_F_TX_IP_CKSUM : 0);
   if (f.needs_l4_checksum) {
     flags |= f.protocol == static_cast<uint8_t>(Protocol::tcp) ? RTE_MBUF_F_TX_TCP_CKSUM
                                                                : RTE_MBUF_F_TX_UDP_CKSUM;
   }
-  if (f.tso_mss != 0) {
-    flags |= RTE_MBUF_F_TX_TCP_SEG;
-    packet->tso_segsz = f.tso_mss;
-  }
+  if (f.tso_mss != 0) flags |= RTE_MBUF_F_TX_TCP_SEG;
   packet->ol_flags |= flags;
 }
 

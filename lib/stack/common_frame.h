@@ -38,7 +38,7 @@ struct CommonHeaders {
 
 // The segment carries no option but timestamps.
 [[nodiscard]] inline bool is_common_segment(const TcpSegment& s) noexcept {
-  return !s.has_mss && !s.has_window_scale && !s.sack_permitted && s.sack_count == 0;
+  return (s.has_mss | s.has_window_scale | s.sack_permitted | s.sack_count) == 0;
 }
 
 namespace detail {

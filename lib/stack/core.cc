@@ -151,6 +151,7 @@ void StackCore::set_now(Time now) noexcept {
   if (now == now_) return;
   now_ = now;
   ctx_.set_now(now);
+  ctx_.random = random32();
 }
 
 void StackCore::set_routes(const RouteTable* routes) noexcept {

@@ -345,7 +345,6 @@ class StackCore {
   void network_end(TcpSocket& socket) noexcept;
   // Receive memory is promised to the engine in whole: what it accepts can be stored.
   TcpContext& tcp_context(const TcpSocket& socket) noexcept {
-    ctx_.random = random32();
     const uint16_t app = socket.owned ? socket.app : app_of_listener(socket);
     ctx_.receive_room =
         app == kNoApp ? 0 : apps_[app].pool.free_bytes() + socket.rx.room_behind_stored();
@@ -354,7 +353,6 @@ class StackCore {
 
   // For a connection of the listener that is not there yet.
   TcpContext& listener_context(const Listener& listener) noexcept {
-    ctx_.random = random32();
     ctx_.receive_room = apps_[listener.app].pool.free_bytes();
     return ctx_;
   }

@@ -337,13 +337,13 @@ void TcpConnection::answer_unacceptable(TcpContext& ctx, const TcpSegment& s) {
 }
 
 // RFC 5961 7: a budget per connection, so that one peer learns nothing about another; its size is
-// random, so that this peer learns nothing either.
+// random, so that this peer learns nothing either: of the turn and of this connection.
 void TcpConnection::challenge(TcpContext& ctx) {
   const uint32_t now = ctx.now_ms;
   if (challenges_left_ == 0 && now - challenge_ms_ < 1000) return;
   if (now - challenge_ms_ >= 1000) {
     challenge_ms_ = now;
-    challenges_left_ = static_cast<uint8_t>(5 + ctx.random % 6);
+    challenges_left_ = static_cast<uint8_t>(5 + (ctx.random ^ iss_) % 6);
   }
   --challenges_left_;
   ctx.counters->add(Counter::tcp_challenge_acks);

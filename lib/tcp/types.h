@@ -77,7 +77,7 @@ struct TcpContext {
   Counters* counters = nullptr;
   uint32_t isn = 0;        // opens: initial sequence number for this 4-tuple, RFC 6528
   uint32_t ts_offset = 0;  // opens: offset of the timestamp clock for this 4-tuple
-  uint32_t random = 0;     // a fresh random word for this call
+  uint32_t random = 0;     // a random word, for all connections of a turn
   // Bytes that the caller can store beyond the furthest one of this connection that it stores
   // already. Nothing beyond is accepted or offered.
   uint32_t receive_room = 0;
