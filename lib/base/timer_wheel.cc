@@ -38,9 +38,15 @@ void TimerWheel::file(Timer& timer, uint64_t tick) noexcept {
   link.next = &head;
   head.prev->next = &link;
   head.prev = &link;
-  timer.filed_tick_ = tick;
+  timer.filed_after_ =
+      Time(Duration((static_cast<Duration::rep>(tick) - 1) * (Duration::rep{1} << shift_)));
   occupied_[level] |= uint64_t{1} << slot;
   levels_ |= 1U << level;
+}
+
+void TimerWheel::refile(Timer& timer) noexcept {
+  if (timer.is_filed()) unfile(timer);
+  file(timer, std::max(tick_at_or_after(timer.deadline_), floor_tick_));
 }
 
 void TimerWheel::mark_empty(unsigned level, unsigned slot) noexcept {
@@ -79,9 +85,9 @@ size_t TimerWheel::cascade(const Position& from, size_t budget) noexcept {
     Timer& timer = static_cast<Timer&>(*head.next);
     timer.unlink();
     ++touched;
-    // filed_tick_ is later than the deadline's only if that had passed when it was set.
+    // filed_tick() is later than the deadline's only if that had passed when it was set.
     if (timer.is_armed())
-      file(timer, std::max(tick_at_or_after(timer.deadline_), timer.filed_tick_));
+      file(timer, std::max(tick_at_or_after(timer.deadline_), filed_tick(timer)));
   }
   if (head.next == &head) mark_empty(from.level, from.slot);
   return touched;

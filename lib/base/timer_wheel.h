@@ -48,7 +48,8 @@ class Timer : private TimerLink {
   [[nodiscard]] bool is_filed() const noexcept { return next != nullptr; }
 
   Time deadline_ = kNever;
-  uint64_t filed_tick_ = 0;  // under which it is filed: never later than its deadline's
+  // Filed under a tick that is never later than the deadline's: this is the end of the tick before.
+  Time filed_after_{};
 };
 
 // Not thread-safe: one owner. Timers still armed when the wheel is destroyed are disarmed.
@@ -67,13 +68,8 @@ class TimerWheel {
   // store: the timer stays where it is and is filed anew when its old slot comes up.
   void schedule(Timer& timer, Time deadline) noexcept {
     timer.deadline_ = deadline;
-    if (deadline == kNever) return;
-    const uint64_t tick = tick_at_or_after(deadline);
-    if (timer.is_filed()) {
-      if (tick >= timer.filed_tick_) return;
-      unfile(timer);
-    }
-    file(timer, tick > floor_tick_ ? tick : floor_tick_);
+    if (timer.is_filed() ? deadline > timer.filed_after_ : deadline == kNever) return;
+    refile(timer);
   }
 
   // Disarms and unlinks. O(1).
@@ -117,6 +113,10 @@ class TimerWheel {
   [[nodiscard]] bool earliest(Position* position) const noexcept;
   void file(Timer& timer, uint64_t tick) noexcept;
   void unfile(Timer& timer) noexcept;
+  [[gnu::noinline]] void refile(Timer& timer) noexcept;
+  [[nodiscard]] uint64_t filed_tick(const Timer& timer) const noexcept {
+    return static_cast<uint64_t>((timer.filed_after_.time_since_epoch().count() >> shift_) + 1);
+  }
   // Files the timers of a slot of level > 0 on lower levels; returns how many it touched.
   size_t cascade(const Position& from, size_t budget) noexcept;
   void mark_empty(unsigned level, unsigned slot) noexcept;

@@ -54,9 +54,10 @@ void TcpConnection::arm(Timer timer, Time at) {
   retransmit_at_ = at;
 }
 
-// RFC 8985 7.2: whether the loss of what was sent last would not show otherwise.
+// RFC 8985 7.2: whether the loss of what was sent last, in a state that sends, would not show
+// otherwise.
 bool TcpConnection::tail_probe_useful() const {
-  return flags_.sack && srtt_ != 0 && backoff_ == 0 && synchronized() &&
+  return flags_.sack && srtt_ != 0 && backoff_ == 0 &&
          !(unusual_.loss_marks || unusual_.in_recovery || unusual_.in_loss || unusual_.tail_probed);
 }
 
