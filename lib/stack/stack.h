@@ -90,7 +90,7 @@ struct NeighborConfig {
   uint8_t duplicate_probes = 1;  // RFC 4862 5.1; 0: IPv6 addresses are ours at once
   Duration duplicate_delay = 1s;
   bool redirects = true;  // IPv4's are heeded (RFC 1122 3.2.2.2); IPv6's with accept_ra
-  struct Permanent {  // never asked for, never forgotten
+  struct Permanent {      // never asked for, never forgotten
     IpAddress address;
     uint16_t interface = 0;
     MacAddress mac;

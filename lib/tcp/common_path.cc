@@ -72,8 +72,7 @@ void TcpConnection::acknowledge_all(TcpContext& ctx) {
 bool TcpConnection::send_plain(TcpContext& ctx, TcpSegment& out) {
   const uint32_t length = snd_end_ - snd_nxt_;
   const uint32_t flight = snd_nxt_ - snd_una_;
-  if (length - 1 >= mss_ || state_ != TcpState::established || !unusual_.none() ||
-      ooo_head_ != 0) {
+  if (length - 1 >= mss_ || state_ != TcpState::established || !unusual_.none() || ooo_head_ != 0) {
     return false;
   }
   if (flight == 0) {
