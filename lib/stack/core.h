@@ -316,6 +316,10 @@ class StackCore {
   // ---- udp_input.cc ----
   Drop udp_input(const RxPacket& packet, const ParsedPacket& parsed) noexcept;
   Drop udp_deliver(UdpSocket& socket, const RxPacket& packet, const ParsedPacket& parsed) noexcept;
+  // The first of n packets goes where the last datagram went. Takes it and those behind it of which
+  // this is true; how many.
+  size_t udp_run(const RxPacket* packets, const ParsedPacket* parsed, size_t n) noexcept;
+  [[nodiscard]] Drop check_source(const ParsedPacket& parsed) const noexcept;
 
   // ---- tcp_input.cc ----
   Drop tcp_input(const RxPacket& packet, const ParsedPacket& parsed, uint32_t flow) noexcept;
@@ -601,12 +605,8 @@ class StackCore {
   NeighborHandle known_neighbor_ = kNoNeighbor;
   // Where the last datagram of this burst went, if datagrams of all senders go there.
   struct KnownUdp {
-    Endpoint local;
+    PacketTarget target{.drop = Drop::kCount, .mac_destination = {}, .destination = {}};  // none
     uint32_t socket = UdpTable::kNone;
-    [[nodiscard]] bool is_for(const ParsedPacket& p) const noexcept {
-      return socket != UdpTable::kNone && p.kind == PacketKind::udp && !p.fragment &&
-             p.destination_port == local.port && p.destination == local.address;
-    }
   } known_udp_;
   // The current burst. Here, so that it is not cleared for each.
   struct Burst {

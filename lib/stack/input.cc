@@ -9,7 +9,7 @@ namespace postern {
 
 void StackCore::receive(std::span<const RxPacket> burst, Time now) noexcept {
   set_now(now);
-  known_udp_.socket = UdpTable::kNone;  // sockets have come and gone
+  known_udp_ = {};  // sockets have come and gone
   while (!burst.empty()) {
     const size_t n = std::min(burst.size(), kBurst);
     receive_some(burst.data(), n);
@@ -39,6 +39,10 @@ void StackCore::receive_some(const RxPacket* packets, size_t n) noexcept {
   }
   for (size_t i = 0; i < n; i += std::exchange(run_.count, 1)) {
     ParsedPacket& p = parsed[i];
+    if (position[i] == kNoPosition && p == known_udp_.target) {
+      run_.count = udp_run(packets + i, &p, n - i);
+      continue;
+    }
     if (p.drop == Drop::none) {
       p.drop = check_link(p);
     } else if (p.drop == Drop::ip6_bad_extension && check_link(p) == Drop::none) {
@@ -97,6 +101,13 @@ Drop StackCore::check_link(ParsedPacket& p) const noexcept {
   return p.mac_destination.is_multicast() ? Drop::none : Drop::eth_not_ours;
 }
 
+// Of a packet to an address of ours.
+Drop StackCore::check_source(const ParsedPacket& p) const noexcept {
+  if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
+  // Neighbor discovery has use for it: it is how a second owner of an address shows.
+  return p.kind != PacketKind::icmp && forged(p) ? Drop::ip_source_ours : Drop::none;
+}
+
 // From outside, but with an address of ours as its source: RFC 1122 3.2.1.3, and the LAND attack.
 bool StackCore::forged(const ParsedPacket& p) const noexcept {
   return p.interface != interfaces_.loop() && interfaces_.is_local(p.source);
@@ -104,14 +115,10 @@ bool StackCore::forged(const ParsedPacket& p) const noexcept {
 
 Drop StackCore::dispatch(const RxPacket& packet, const ParsedPacket& p) noexcept {
   if (p.kind == PacketKind::arp) return arp_input(packet, p);
-  const bool again = known_udp_.is_for(p);  // that destination is ours
-  if (!again && !interfaces_.is_local(p.destination)) return dispatch_to_many(packet, p);
-  if (interfaces_.is_broadcast(p.source, p.interface)) return Drop::ip4_bad_source;
+  if (!interfaces_.is_local(p.destination)) return dispatch_to_many(packet, p);
   // RFC 1122 3.3.6. ICMP looks for itself.
   if (p.mac_destination.is_multicast() && p.kind != PacketKind::icmp) return Drop::eth_not_ours;
-  // Neighbor discovery has use for it: it is how a second owner of an address shows.
-  if (p.kind != PacketKind::icmp && forged(p)) return Drop::ip_source_ours;
-  if (again) return udp_deliver(udp_[known_udp_.socket], packet, p);
+  if (const Drop drop = check_source(p); drop != Drop::none) return drop;
   if (p.fragment) return fragment_input(packet, p);
   switch (p.kind) {
     case PacketKind::tcp:

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "base/seq.h"
 #include "stack/chunk_pool.h"
@@ -41,12 +42,11 @@ class RxChain {
       store_anywhere(pool, position, bytes, length);
     }
   }
-  // Where the next `length` bytes in order go if the last chunk has room for them and nothing is
-  // stored beyond tail(); else nullptr. advance_in_chunk() follows.
-  [[nodiscard]] std::byte* next_in_chunk(const ChunkPool& pool, uint32_t length) const noexcept {
-    if (first_ == 0 || write_ != last_ || seq_gt(stored_, tail_) || end_ - tail_ < length)
-      return nullptr;
-    return pool.payload(last_) + (tail_ - last_start_);
+  // Where the next bytes in order go, as far as the last chunk has room for them; empty if
+  // something is stored beyond tail(). advance_in_chunk() follows.
+  [[nodiscard]] std::span<std::byte> rest_of_chunk(const ChunkPool& pool) const noexcept {
+    if (first_ == 0 || write_ != last_ || seq_gt(stored_, tail_)) return {};
+    return {pool.payload(last_) + (tail_ - last_start_), end_ - tail_};
   }
   void advance_in_chunk(uint32_t length) noexcept { stored_ = tail_ = tail_ + length; }
   // Everything before `tail` has arrived.

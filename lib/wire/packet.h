@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
+#include <type_traits>
 
 #include "base/address.h"
 #include "base/drop.h"
@@ -35,27 +37,46 @@ inline constexpr uint8_t fin = 0x01, syn = 0x02, rst = 0x04, psh = 0x08, ack = 0
                          ece = 0x40, cwr = 0x80;
 }
 
-// The result of wire::parse: all lengths proven, all checksums judged, everything in host order.
-// Offsets are from RxPacket::data. After a successful parse no length arithmetic on raw bytes is
-// needed again: [payload_offset, payload_offset + payload_length) lies within the frame.
-struct ParsedPacket {
+// By which link a packet came and where it is to go: packets that agree in it differ for the stack
+// only in who sent them.
+struct PacketTarget {
   Drop drop = Drop::none;  // anything else: the rest is not valid
   PacketKind kind = PacketKind::other;
-  uint8_t protocol = 0;  // IP protocol number
-  uint8_t ttl = 0;       // or hop limit
-  uint8_t tos = 0;       // DSCP and ECN, or traffic class
   bool is_v6 = false;
   bool fragment = false;  // a fragment: transport fields are not parsed
   uint16_t interface = 0;
   uint16_t vlan = 0;
-  MacAddress mac_source;
   MacAddress mac_destination;
-  IpAddress source;
+  uint16_t destination_port = 0;  // host order
   IpAddress destination;
-  uint16_t source_port = 0;  // host order; ICMP: type << 8 | code in source_port
-  uint16_t destination_port = 0;
-  uint16_t l3_offset = 0;  // first byte of the IP (or ARP) header
-  uint16_t l4_offset = 0;  // first byte of the transport header
+
+  // Word by word and without a branch: nearly always true when asked.
+  friend bool operator==(const PacketTarget& a, const PacketTarget& b) noexcept {
+    uint64_t different = 0;
+    for (size_t i = 0; i < sizeof(PacketTarget); i += 8) {
+      uint64_t x;
+      uint64_t y;
+      std::memcpy(&x, reinterpret_cast<const std::byte*>(&a) + i, 8);
+      std::memcpy(&y, reinterpret_cast<const std::byte*>(&b) + i, 8);
+      different |= x ^ y;
+    }
+    return different == 0;
+  }
+};
+static_assert(sizeof(PacketTarget) == 32 && std::has_unique_object_representations_v<PacketTarget>);
+
+// The result of wire::parse: all lengths proven, all checksums judged, everything in host order.
+// Offsets are from RxPacket::data. After a successful parse no length arithmetic on raw bytes is
+// needed again: [payload_offset, payload_offset + payload_length) lies within the frame.
+struct ParsedPacket : PacketTarget {
+  IpAddress source;
+  MacAddress mac_source;
+  uint16_t source_port = 0;  // host order; ICMP: type << 8 | code
+  uint8_t protocol = 0;      // IP protocol number
+  uint8_t ttl = 0;           // or hop limit
+  uint8_t tos = 0;           // DSCP and ECN, or traffic class
+  uint16_t l3_offset = 0;    // first byte of the IP (or ARP) header
+  uint16_t l4_offset = 0;    // first byte of the transport header
   uint32_t payload_offset = 0;
   uint32_t payload_length = 0;
   // TCP only.
