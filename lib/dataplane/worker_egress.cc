@@ -10,8 +10,9 @@ namespace postern {
 
 uint32_t Worker::Impl::egress() noexcept {
   uint32_t sent = flush_all();
+  const bool impaired = !tx_impairment.empty();
   stages.mark(Stage::transmit);
-  if (!tx_impairment.empty()) release_held();
+  if (impaired) release_held();
   for (size_t budget = kTxBudget; budget > 0 && stack.wants_egress();) {
     size_t room = 0;
     for (const auto& queue : transmit_queues) room = std::max(room, queue->room());
@@ -24,7 +25,7 @@ uint32_t Worker::Impl::egress() noexcept {
         i += send_whole(i);
       } else {
         if (frames[i].payload != nullptr) gather(spare[i], frames[i]);
-        transmit(spare[i], frames[i].interface);
+        transmit(spare[i], frames[i].interface, impaired);
       }
     }
     first_spare += n;
@@ -93,11 +94,11 @@ bool Worker::Impl::refill() noexcept {
   return true;
 }
 
-void Worker::Impl::transmit(rte_mbuf* packet, uint16_t interface) noexcept {
+void Worker::Impl::transmit(rte_mbuf* packet, uint16_t interface, bool impaired) noexcept {
   if (interface == stack.loop()) [[unlikely]]
     return loop(packet);
-  if (tx_impairment.empty()) return send(packet, interface);
-  impair(packet, interface);
+  if (impaired) return impair(packet, interface);
+  send(packet, interface);
 }
 
 void Worker::Impl::impair(rte_mbuf* packet, uint16_t interface) noexcept {

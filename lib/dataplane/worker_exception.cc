@@ -47,7 +47,7 @@ uint32_t Worker::Impl::send_for_kernel() noexcept {
         to.needs_ip_checksum = to.needs_l4_checksum = false;
         to.tso_mss = 0;
         seal(spare[first_spare], to);
-        transmit(spare[first_spare++], port);
+        transmit(spare[first_spare++], port, !tx_impairment.empty());
         counters.add(Counter::exception_tx);
       }
       ring->pop();

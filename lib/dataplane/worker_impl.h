@@ -63,7 +63,7 @@ struct Worker::Impl {
   bool refill() noexcept;
   size_t send_whole(size_t at) noexcept;
   void gather(rte_mbuf* head, const TxFrame& frame) noexcept;
-  void transmit(rte_mbuf* packet, uint16_t interface) noexcept;
+  void transmit(rte_mbuf* packet, uint16_t interface, bool impaired) noexcept;
   [[gnu::noinline]] void impair(rte_mbuf* packet, uint16_t interface) noexcept;
   void send(rte_mbuf* packet, uint16_t interface) noexcept;
   void loop(rte_mbuf* packet) noexcept;

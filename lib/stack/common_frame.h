@@ -113,7 +113,8 @@ inline CommonHeaders write_common_headers(std::byte* out, const FlowKey& key, co
 // The headers of a datagram; its checksum too, of which a device adds header and payload.
 // `payload`: running sum of the payload.
 struct CommonDatagram {
-  const Endpoint& local;
+  const IpAddress& source;
+  uint16_t port = 0;
   const Endpoint& remote;
   uint32_t length = 0;  // of the payload
 };
@@ -121,9 +122,9 @@ inline void write_common_datagram(std::byte* out, const CommonDatagram& d, uint3
                                   L4Checksum by, const CommonFields& f) noexcept {
   const uint32_t length = kCommonUdp + d.length;
   const uint64_t pseudo =
-      write_common_ipv4(out, d.local.address, d.remote.address, Protocol::udp, length, f);
+      write_common_ipv4(out, d.source, d.remote.address, Protocol::udp, length, f);
   std::byte* const udp = out + kCommonL4;
-  detail::put32(udp, uint32_t{d.local.port} << 16 | d.remote.port);
+  detail::put32(udp, uint32_t{d.port} << 16 | d.remote.port);
   be16 checksum{0};
   if (by == L4Checksum::device) {
     checksum = std::bit_cast<be16>(checksum_fold(checksum_fold64(pseudo)));

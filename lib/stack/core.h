@@ -446,8 +446,14 @@ class StackCore {
   // Builds the next frame of a datagram; true: *frame is to be sent. *done: all of it is built.
   [[nodiscard]] bool udp_frame(UdpSocket& socket, UdpSend& item, TxFrame& frame,
                                bool* done) noexcept;
+  // What datagrams of a socket have in common.
+  struct UdpSender {
+    const std::byte* payloads = nullptr;  // the application's transmit region
+    uint16_t port = 0;
+  };
   // The next datagram to `frame` if it can go the way of the last one, unfragmented.
-  [[nodiscard]] bool udp_common(UdpSocket& socket, const UdpSend& item, TxFrame& frame) noexcept;
+  [[nodiscard]] bool udp_common(const UdpSocket& socket, const UdpSender& sender,
+                                const UdpSend& item, TxFrame& frame) noexcept;
   void udp_sent(UdpSocket& socket) noexcept;
   [[nodiscard]] int udp_route(const UdpSocket& socket, const UdpSend& item, Path* path,
                               IpAddress* source) noexcept;
@@ -457,9 +463,9 @@ class StackCore {
   // ---- operations.cc ----
   int set_listener_option(Listener& listener, SocketOption option, uint32_t value) noexcept;
   void udp_connect(UdpSocket& socket, const Endpoint& remote, uint16_t zone) noexcept;
-  [[nodiscard]] int udp_destination(const UdpSocket& socket, const Endpoint& remote,
-                                    UdpSend* item) noexcept;
-  [[nodiscard]] bool udp_queue(UdpSocket& socket, const UdpSend& item) noexcept;
+  [[nodiscard]] int check_datagram(const IpAddress& from, const Endpoint& to,
+                                   uint32_t length) const noexcept;
+  [[nodiscard]] UdpSend* udp_queue(UdpSocket& socket) noexcept;
   void udp_lost(UdpSocket& socket, uint32_t record_bytes) noexcept;
   [[nodiscard]] int consume(Socket& socket, uint32_t rx_head) noexcept;
   [[gnu::noinline]] void discard_unread(TcpSocket& socket) noexcept;
@@ -592,9 +598,8 @@ class StackCore {
   } run_;
   // The way of the last datagram of this egress() to a neighbor whose address is known, IPv4.
   struct KnownWay {
-    IpAddress to;  // any: none
-    IpAddress asked, source;
-    uint32_t mtu = 0;
+    IpAddress to, asked, source;
+    uint32_t mtu = 0;  // 0: there is none
     uint16_t interface = 0;
     uint16_t zone = 0;
     MacAddress mac;

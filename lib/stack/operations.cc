@@ -154,47 +154,50 @@ int StackCore::send_datagram(SocketRef ref, uint64_t record_bytes, uint64_t offs
   }
   const auto bytes = static_cast<uint32_t>(record_bytes);
   socket->tx_tail += bytes;
-  UdpSend item;
-  item.offset = offset;
-  item.length = length;
-  item.record_bytes = bytes;
-  item.local = local;
-  item.tos = tos;
-  item.ttl = ttl;
-  item.zone = remote.port == 0 ? socket->zone : zone;
-  if (const int error = udp_destination(*socket, remote, &item); error != 0) {
+  const UdpBinding& binding = udp_table_.binding(udp_.index_of(socket));
+  const Endpoint& to = remote.port != 0 ? remote : binding.remote;
+  const bool as_bound = local.is_any() && !is_many(binding.local.address);
+  const IpAddress& from = as_bound ? binding.local.address : local;
+  if (const int error = check_datagram(from, to, length); error != 0) {
     tell_error(*socket, error);
     udp_lost(*socket, bytes);
-  } else if (!udp_queue(*socket, item)) {
+  } else if (UdpSend* const item = udp_queue(*socket); item != nullptr) {
+    item->offset = offset;
+    item->length = length;
+    item->record_bytes = bytes;
+    item->remote = to;
+    item->local = from;
+    item->tos = tos;
+    item->ttl = ttl;
+    item->zone = remote.port == 0 ? socket->zone : zone;
+  } else {
     counters.drop(Drop::udp_send_full);
     udp_lost(*socket, bytes);
   }
   return 0;
 }
 
-// Checks where a datagram is to go, as sendto() does.
-int StackCore::udp_destination(const UdpSocket& socket, const Endpoint& remote,
-                               UdpSend* item) noexcept {
-  const UdpBinding& binding = udp_table_.binding(udp_.index_of(&socket));
-  item->remote = remote.port != 0 ? remote : binding.remote;
-  if (item->remote.port == 0) return EDESTADDRREQ;
-  if (item->length > kMaxUdpPayload4) return EMSGSIZE;
-  if (item->local.is_any() && !is_many(binding.local.address)) item->local = binding.local.address;
-  if (item->local.is_any()) return 0;
-  if (!interfaces_.is_local(item->local)) return EADDRNOTAVAIL;
-  return item->local.is_v4() == item->remote.address.is_v4() ? 0 : EAFNOSUPPORT;
+// Where a datagram is to come from and go, as sendto() checks it.
+int StackCore::check_datagram(const IpAddress& from, const Endpoint& to,
+                              uint32_t length) const noexcept {
+  if (to.port == 0) return EDESTADDRREQ;
+  if (length > kMaxUdpPayload4) return EMSGSIZE;
+  if (from.is_any()) return 0;
+  if (!interfaces_.is_local(from)) return EADDRNOTAVAIL;
+  return from.is_v4() == to.address.is_v4() ? 0 : EAFNOSUPPORT;
 }
 
-bool StackCore::udp_queue(UdpSocket& socket, const UdpSend& item) noexcept {
-  if (socket.send_count >= kUdpSendLimit) return false;
-  UdpSend* queued = udp_sends_.create(item);
-  if (queued == nullptr) return false;
+// A place at the end of the queue; nullptr: there is none.
+UdpSend* StackCore::udp_queue(UdpSocket& socket) noexcept {
+  if (socket.send_count >= kUdpSendLimit) return nullptr;
+  UdpSend* const queued = udp_sends_.create();
+  if (queued == nullptr) return nullptr;
   const uint32_t index = udp_sends_.index_of(queued);
   (socket.send_tail == kNoIndex ? socket.send_head : udp_sends_[socket.send_tail].next) = index;
   socket.send_tail = index;
   ++socket.send_count;
   make_ready(socket);
-  return true;
+  return queued;
 }
 
 // A datagram that is not sent gives its storage back in its turn.

@@ -13,7 +13,7 @@ bool StackCore::wants_egress() const noexcept {
 
 size_t StackCore::egress(Time now, std::span<TxFrame> frames) noexcept {
   set_now(now);
-  known_way_.to = {};  // neighbors and routes have come and gone
+  known_way_.mtu = 0;  // neighbors and routes have come and gone
   known_neighbor_ = kNoNeighbor;
   size_t n = control_output(frames);
   // A visit may bring no frame (its neighbor is unknown, the engine was only asked): bounded too.

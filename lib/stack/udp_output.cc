@@ -17,11 +17,13 @@ constexpr uint32_t kUdpHeader = 8;
 }  // namespace
 
 size_t StackCore::udp_output(UdpSocket& socket, std::span<TxFrame> frames) noexcept {
+  const UdpSender sender{apps_[socket.app].memory().tx_pool,
+                         udp_table_.binding(udp_.index_of(&socket)).local.port};
   size_t n = 0;
   for (size_t tries = 0; tries < kTurn && n < frames.size(); ++tries) {
     if (socket.send_head == kNoIndex) break;
     UdpSend& item = udp_sends_[socket.send_head];
-    if (udp_common(socket, item, frames[n])) {
+    if (udp_common(socket, sender, item, frames[n])) {
       ++n;
       udp_sent(socket);
       continue;
@@ -29,8 +31,9 @@ size_t StackCore::udp_output(UdpSocket& socket, std::span<TxFrame> frames) noexc
     bool done = true;
     if (udp_frame(socket, item, frames[n], &done)) ++n;
     if (done) udp_sent(socket);
-    if (static_cast<ListNode<ReadyTag>&>(socket).is_linked()) return n;  // waits for its neighbor
+    if (static_cast<ListNode<ReadyTag>&>(socket).is_linked()) break;  // waits for its neighbor
   }
+  tell_acked(socket, socket.tx_acked, socket.tx_tail - socket.tx_acked);
   if (socket.send_head != kNoIndex) {
     make_ready(socket);
   } else if (socket.closed) {
@@ -39,17 +42,17 @@ size_t StackCore::udp_output(UdpSocket& socket, std::span<TxFrame> frames) noexc
   return n;
 }
 
-bool StackCore::udp_common(UdpSocket& socket, const UdpSend& item, TxFrame& frame) noexcept {
+bool StackCore::udp_common(const UdpSocket& socket, const UdpSender& sender, const UdpSend& item,
+                           TxFrame& frame) noexcept {
   const KnownWay& way = known_way_;
-  if (way.to != item.remote.address || way.to.is_any() || way.asked != item.local ||
-      way.zone != item.zone || item.sent != 0 ||
-      kCommonL4 - kCommonL3 + kCommonUdp + item.length > way.mtu ||
+  if (way.to != item.remote.address || way.asked != item.local || way.zone != item.zone ||
+      item.sent != 0 || kCommonL4 - kCommonL3 + kCommonUdp + item.length > way.mtu ||
       socket.mtu_discover == MtuDiscover::probe) {
     return false;
   }
   const Interface& interface = interfaces_[way.interface];
   const TxOffloads& offloads = interface.offloads;
-  const std::byte* const payload = apps_[socket.app].memory().tx_pool + item.offset;
+  const std::byte* const payload = sender.payloads + item.offset;
   std::byte* const out = frame.data + kCommonL4 + kCommonUdp;
   uint32_t sum = 0;
   if (offloads.l4_checksum == L4Checksum::software) {
@@ -57,9 +60,9 @@ bool StackCore::udp_common(UdpSocket& socket, const UdpSend& item, TxFrame& fram
   } else {
     std::memcpy(out, payload, item.length);
   }
-  const Endpoint local{way.source, udp_table_.binding(udp_.index_of(&socket)).local.port};
   const uint8_t ttl = item.ttl != 0 ? item.ttl : socket.ttl;
-  write_common_datagram(frame.data, {local, item.remote, item.length}, sum, offloads.l4_checksum,
+  write_common_datagram(frame.data, {way.source, sender.port, item.remote, item.length}, sum,
+                        offloads.l4_checksum,
                         {.destination = way.mac,
                          .source = interface.mac,
                          .id = next_ip_id(),
@@ -82,7 +85,6 @@ void StackCore::udp_sent(UdpSocket& socket) noexcept {
   if (socket.send_head == kNoIndex) socket.send_tail = kNoIndex;
   --socket.send_count;
   udp_sends_.destroy(&item);
-  tell_acked(socket, socket.tx_acked, socket.tx_tail - socket.tx_acked);
 }
 
 int StackCore::udp_route(const UdpSocket& socket, const UdpSend& item, Path* path,

@@ -131,7 +131,8 @@ TEST(CommonFrame, OfADatagramIsWhatTheGeneralWritersWrite) {
     } else if (c.l4 == L4Checksum::software) {
       wire::finish_checksum(p, 8, c.payload, length, local.address, remote.address, Protocol::udp);
     }
-    write_common_datagram(written.data(), {local, remote, length}, c.payload, c.l4,
+    write_common_datagram(written.data(), {local.address, local.port, remote, length}, c.payload,
+                          c.l4,
                           {.destination = kTo,
                            .source = kFrom,
                            .id = c.id,
