@@ -39,9 +39,8 @@ constexpr be16 checksum_finish(uint32_t sum) {
   return std::bit_cast<be16>(static_cast<uint16_t>(~checksum_fold(sum)));
 }
 
-// The running sum of data that includes its own correct checksum. Folding keeps the remainder by
-// 0xffff.
-constexpr bool checksum_is_good(uint32_t sum) { return sum != 0 && sum % 0xffff == 0; }
+// The running sum of data that includes its own correct checksum.
+constexpr bool checksum_is_good(uint32_t sum) { return checksum_fold(sum) == 0xffff; }
 
 // The sum of bytes that stand at an odd position of the whole, from their sum at an even one.
 constexpr uint32_t checksum_odd(uint32_t sum) {

@@ -73,7 +73,9 @@ class WorkerApps {
   int perform(App& app, SocketRef socket, const shm_command& command, Time now) noexcept;
   [[nodiscard]] bool may_connect(const App& app, SocketRef socket, const shm_request& r) noexcept;
   int connect(App& app, SocketRef socket, Time now) noexcept;
-  int send_datagram(App& app, SocketRef socket, const shm_command& command, Time now) noexcept;
+  // A function of its own: its many values would crowd out those of the loop over commands.
+  [[gnu::noinline]] int send_datagram(App& app, SocketRef socket, const shm_command& command,
+                                      Time now) noexcept;
   void answer(App& app, const shm_command& command, shm_event_type type, int error) noexcept;
   void give_errors() noexcept;
   bool give_event(const AppEvent& event) noexcept;

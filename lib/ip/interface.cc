@@ -130,11 +130,15 @@ bool Interface::is_deprecated(const IpAddress& address) const noexcept {
 
 bool InterfaceTable::find_local(const IpAddress& address) const noexcept {
   constexpr size_t kScan = 8;  // below this a scan beats the branches of a search
-  if (local_.size() > kScan) return std::binary_search(local_.begin(), local_.end(), address);
+  if (local_.size() > kScan) return search_local(address);
   for (const IpAddress& local : local_) {
     if (local == address) return true;
   }
   return false;
+}
+
+bool InterfaceTable::search_local(const IpAddress& address) const noexcept {
+  return std::binary_search(local_.begin(), local_.end(), address);
 }
 
 bool InterfaceTable::find_broadcast(const IpAddress& address, uint16_t interface) const noexcept {

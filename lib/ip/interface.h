@@ -77,6 +77,7 @@ class InterfaceTable {
   void add_local(const IpAddress& address) noexcept;
   void add_broadcast(const Prefix& prefix) noexcept;
   [[nodiscard]] bool find_local(const IpAddress& address) const noexcept;
+  [[gnu::noinline]] bool search_local(const IpAddress& address) const noexcept;
   [[nodiscard]] bool find_broadcast(const IpAddress& address, uint16_t interface) const noexcept;
   [[nodiscard]] const IpAddress* select_source_v6(const IpAddress& destination,
                                                   uint16_t interface) const noexcept;

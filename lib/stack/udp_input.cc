@@ -10,20 +10,19 @@
 namespace postern {
 namespace {
 
-// Field by field to its place: a record put together elsewhere would be loaded again before its
-// parts have left the store buffer.
+// Straight to its place: a record put together elsewhere would be loaded again before its parts
+// have left the store buffer.
 void write_record(std::byte* place, const ParsedPacket& p) noexcept {
-  auto* const record = new (place) DatagramRecord;
-  record->length = p.payload_length;
-  record->port = p.source_port;
-  record->flags = 0;
-  record->tos = p.tos;
-  record->address = p.source;
-  record->local = p.destination;
-  record->ttl = p.ttl;
-  record->is_v6 = p.is_v6;
-  record->interface = p.interface;
-  record->reserved = 0;
+  new (place) DatagramRecord{.length = p.payload_length,
+                             .port = p.source_port,
+                             .flags = 0,
+                             .tos = p.tos,
+                             .address = p.source,
+                             .local = p.destination,
+                             .ttl = p.ttl,
+                             .is_v6 = p.is_v6,
+                             .interface = p.interface,
+                             .reserved = 0};
 }
 
 // Short ones without a call.

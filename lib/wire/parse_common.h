@@ -12,7 +12,10 @@
 namespace postern::wire {
 
 // What ipv4_source_possible() says of classes A to C, of the first byte alone; false of all others.
-inline bool common_source(uint8_t first) noexcept { return first - 1U < 223 && first != 127; }
+inline bool common_source(uint8_t first) noexcept {
+  if (first == 127) return false;
+  return first - 1U < 223;
+}
 
 // RFC 1122 3.2.1.3: no packet from the wire comes from group, broadcast, loopback or "this" net.
 inline bool ipv4_source_possible(uint32_t a) noexcept {
@@ -38,7 +41,7 @@ T load(const void* at) noexcept {
   return v;
 }
 
-// RFC 791: of a header of 20 bytes whose version is not 0.
+// RFC 791: of a header of 20 bytes.
 inline bool ipv4_checksum_good(const Ipv4Header& ip) noexcept {
   const auto* const at = reinterpret_cast<const std::byte*>(&ip);
   uint64_t sum = load<uint64_t>(at);
@@ -48,7 +51,7 @@ inline bool ipv4_checksum_good(const Ipv4Header& ip) noexcept {
   const uint64_t last = load<uint32_t>(at + 16);
   sum += last;
   sum += sum < last ? 1 : 0;
-  return sum % 0xffff == 0;
+  return checksum_is_good(checksum_fold64(sum));
 }
 
 // RFC 9293 3.1, RFC 768: of a transport header and payload right behind that header.
@@ -109,16 +112,18 @@ inline bool parse_common(const RxPacket& packet, ParsedPacket* out) noexcept {
   constexpr size_t kL3 = sizeof(EthernetHeader);
   constexpr size_t kL4 = kL3 + sizeof(Ipv4Header);
   constexpr uint16_t kFragment = Ipv4Header::kMoreFragments | Ipv4Header::kOffsetMask;
+  // EtherType, version and header length; behind them stands the type of service.
+  constexpr uint32_t kKind = 0x00450008;
   if (packet.length < kL4 || packet.vlan != 0) return false;
   const auto& ethernet = *reinterpret_cast<const EthernetHeader*>(packet.data);
   const auto& ip = *reinterpret_cast<const Ipv4Header*>(packet.data + kL3);
-  const size_t total = ip.total_length.host();
-  if (ethernet.type != be16(ether_type::ipv4) || ip.version_ihl != 0x45 ||
+  // Huge if the header itself is longer.
+  const size_t l4_length = size_t{ip.total_length.host()} - sizeof(Ipv4Header);
+  if ((detail::load<uint32_t>(&ethernet.type) & 0xffffff) != kKind ||
       (ip.flags_fragment.host() & kFragment) != 0 || ethernet.source.is_multicast() ||
-      total < sizeof(Ipv4Header) || total > packet.length - kL3) {
+      l4_length > packet.length - kL4) {
     return false;
   }
-  const size_t l4_length = total - sizeof(Ipv4Header);
   out->source = IpAddress::v4_from_memory(detail::load<uint32_t>(&ip.source));
   out->destination = IpAddress::v4_from_memory(detail::load<uint32_t>(&ip.destination));
   out->l3_offset = kL3;
