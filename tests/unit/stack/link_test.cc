@@ -327,6 +327,30 @@ TEST_F(Udp, ABurstForSeveralSocketsReachesEach) {
   EXPECT_EQ(net.complaint(), "");
 }
 
+// Whole and in order over the ends of chunks, whatever the length, and past one that has no room.
+TEST_F(Udp, ABurstFillsChunksUpToTheLimit) {
+  net.on_turn = nullptr;
+  const auto inject = [&](size_t size) {
+    net.inject(1, udp_frame(kAddress[0], 5000, 7, pattern(size, static_cast<uint8_t>(size))));
+  };
+  const auto expect = [&](size_t size) {
+    const auto d = server.receive_from(server_socket, net.now());
+    ASSERT_TRUE(d.has_value());
+    EXPECT_EQ(d->payload, pattern(size, static_cast<uint8_t>(size)));
+  };
+  for (size_t size = 0; size < 96; ++size) inject(size);
+  net.run_for(1ms);
+  for (size_t size = 0; size < 96; ++size) expect(size);
+
+  net.stack(1).set_option(server_socket, 8, 4096, net.now());
+  for (const size_t size : {1000, 1001, 1002, 1003, 100, 1004}) inject(size);
+  net.run_for(1ms);
+  for (const size_t size : {1000, 1001, 1002, 100}) expect(size);
+  EXPECT_FALSE(server.receive_from(server_socket, net.now()).has_value());
+  EXPECT_EQ(net.drops(1, Drop::udp_socket_full), 2u);
+  EXPECT_EQ(net.counter(1, Counter::udp_rx_datagrams), 100u);
+}
+
 // From a broadcast address or from ourselves none is taken, also behind a good one in a burst.
 TEST_F(Udp, ForgedSourcesInABurstAreDroppedByName) {
   net.on_turn = nullptr;
