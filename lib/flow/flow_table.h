@@ -24,6 +24,7 @@
 #include <type_traits>
 
 #include "base/address.h"
+#include "base/equal_words.h"
 #include "base/hash.h"
 #include "base/region.h"
 
@@ -54,18 +55,7 @@ struct FlowKey : FlowAddresses, FlowPorts {
                                            uint64_t{ip_protocol} << 32)) {
     static_assert(std::endian::native == std::endian::little);
   }
-  // Word by word and without a branch: nearly always true when asked.
-  friend bool operator==(const FlowKey& a, const FlowKey& b) noexcept {
-    uint64_t different = 0;
-    for (size_t i = 0; i < sizeof(FlowKey); i += 8) {
-      uint64_t x;
-      uint64_t y;
-      std::memcpy(&x, reinterpret_cast<const std::byte*>(&a) + i, 8);
-      std::memcpy(&y, reinterpret_cast<const std::byte*>(&b) + i, 8);
-      different |= x ^ y;
-    }
-    return different == 0;
-  }
+  friend bool operator==(const FlowKey& a, const FlowKey& b) noexcept { return equal_words(a, b); }
 };
 static_assert(sizeof(FlowKey) == 40 && std::has_unique_object_representations_v<FlowKey>);
 
